@@ -1,0 +1,84 @@
+//! Values that cannot print themselves.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer};
+use zeroize::Zeroize;
+
+/// A key, token or password: wiped when dropped, and shown as `Secret(…)` by `Debug`.
+///
+/// It has no `Display` and no `Serialize`, so it cannot reach a log or a file by accident; who
+/// needs the value asks for it by name with [`expose`](Secret::expose).
+///
+/// ```
+/// use acmekit_core::Secret;
+/// let token = Secret::new("s3cr3t".to_owned());
+/// assert_eq!(format!("{token:?}"), "Secret(…)");
+/// assert_eq!(token.expose(), "s3cr3t");
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret<T: Zeroize>(T);
+
+impl<T: Zeroize> Secret<T> {
+    /// Wraps a value.
+    pub const fn new(value: T) -> Self {
+        Self(value)
+    }
+
+    /// The value itself. Keep it out of errors, logs, arguments and environments.
+    pub const fn expose(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: Zeroize> Drop for Secret<T> {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl<T: Zeroize> fmt::Debug for Secret<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl<T: Zeroize> From<T> for Secret<T> {
+    fn from(value: T) -> Self {
+        Self(value)
+    }
+}
+
+impl From<&str> for Secret<String> {
+    fn from(value: &str) -> Self {
+        Self(value.to_owned())
+    }
+}
+
+impl<'de, T: Zeroize + Deserialize<'de>> Deserialize<'de> for Secret<T> {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        T::deserialize(input).map(Self)
+    }
+}
+
+/// For `#[serde(with = "…")]` on the few fields that are written to the 0600 files of a store.
+pub(crate) mod stored {
+    use super::{Deserialize, Deserializer, Secret, Zeroize};
+    use serde::{Serialize, Serializer};
+
+    pub(crate) fn serialize<T, S>(secret: &Secret<T>, out: S) -> Result<S::Ok, S::Error>
+    where
+        T: Zeroize + Serialize,
+        S: Serializer,
+    {
+        secret.expose().serialize(out)
+    }
+
+    pub(crate) fn deserialize<'de, T, D>(input: D) -> Result<Secret<T>, D::Error>
+    where
+        T: Zeroize + Deserialize<'de>,
+        D: Deserializer<'de>,
+    {
+        Secret::deserialize(input)
+    }
+}
