@@ -1,194 +1,154 @@
-//! HAProxy: a load balancer whose certificates are changed by its runtime API.
+//! HAProxy: TLS in front of an answer of its own, with admin sockets.
+
+mod builder;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
 
-use crate::ports::free_ports;
-use crate::process::{Process, Spec};
-use crate::{Port, TestbedError, files, free_port, program, self_signed};
+use crate::process::Process;
+use crate::{Port, SelfSigned, TestbedError, handshake, program};
 
-/// A running HAProxy; ended on drop.
+pub use builder::HaProxyBuilder;
+
+/// A running HAProxy; ended on drop, with all its workers.
 #[derive(Debug)]
 pub struct HaProxy {
     // First, so that the server ends before its folder and ports are given back.
     process: Process,
+    binary: PathBuf,
     tls: Vec<Port>,
     admin: Port,
-    binary: PathBuf,
-    serial: String,
+    initial: Vec<SelfSigned>,
+    cert_paths: Vec<PathBuf>,
+    master_worker: bool,
     dir: TempDir,
 }
 
-/// What a [`HaProxy`] is to be like.
-#[derive(Debug, Clone)]
-pub struct HaProxyBuilder {
-    names: Vec<String>,
-    bind_lines: usize,
-    master: bool,
-    global: Vec<String>,
-}
-
-impl Default for HaProxyBuilder {
-    fn default() -> Self {
-        Self { names: Vec::new(), bind_lines: 1, master: false, global: Vec::new() }
-    }
-}
-
-impl HaProxyBuilder {
-    /// Adds a name to its first certificate (default `localhost`).
-    pub fn name(mut self, name: &str) -> Self {
-        self.names.push(name.to_owned());
-        self
-    }
-
-    /// Listens at this many ports, each with the same crt-list (default 1).
-    pub fn bind_lines(mut self, count: usize) -> Self {
-        self.bind_lines = count;
-        self
-    }
-
-    /// Runs a master with a worker (`-W`) and a master socket (`-S`), so that it can be reloaded.
-    pub fn master(mut self) -> Self {
-        self.master = true;
-        self
-    }
-
-    /// Adds a line to the `global` section.
-    pub fn global(mut self, line: &str) -> Self {
-        self.global.push(line.to_owned());
-        self
-    }
-
-    /// Starts it and waits until it answers.
-    pub async fn start(self) -> Result<HaProxy, TestbedError> {
-        let mut attempts = 3;
-        loop {
-            attempts -= 1;
-            match self.try_start().await {
-                Err(error) if error.is_port_conflict() && attempts > 0 => {}
-                done => return done,
-            }
-        }
-    }
-
-    async fn try_start(&self) -> Result<HaProxy, TestbedError> {
-        let binary = program::find(None, "haproxy", "haproxy")?;
-        let tls = free_ports(self.bind_lines)?;
-        let admin = free_port()?;
-        let dir = files::temp_dir("haproxy")?;
-        let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
-        let pair = self_signed(if names.is_empty() { &["localhost"] } else { &names })?;
-        files::make_dir(&dir.path().join("certs"))?;
-        let site = dir.path().join("certs/site.pem");
-        files::write(&site, &format!("{}{}", pair.cert_pem, pair.key_pem))?;
-        files::write(&dir.path().join("crt-list.txt"), &format!("{}\n", site.display()))?;
-        files::write(&dir.path().join("haproxy.cfg"), &self.config(&dir, &tls, &admin))?;
-        let mut args = vec!["-f".to_owned(), "haproxy.cfg".to_owned()];
-        if self.master {
-            let socket = dir.path().join("master.sock");
-            args.extend(["-W".to_owned(), "-S".to_owned(), format!("{},mode,600", socket.display())]);
-        } else {
-            args.push("-db".to_owned());
-        }
-        let process = Process::spawn(Spec {
-            name: "haproxy",
-            program: binary.clone(),
-            args,
-            env: Vec::new(),
-            dir: dir.path().to_owned(),
-        })?;
-        let proxy = HaProxy { process, tls, admin, binary, serial: pair.serial, dir };
-        proxy
-            .process
-            .wait_until("HAProxy answers", || async {
-                for addr in proxy.tls_addrs() {
-                    crate::handshake(addr, "localhost").await.ok()?;
-                }
-                Some(())
-            })
-            .await?;
-        Ok(proxy)
-    }
-
-    fn config(&self, dir: &TempDir, tls: &[Port], admin: &Port) -> String {
-        let dir = dir.path().display();
-        let mut text = format!(
-            "global\n stats socket {dir}/admin.sock mode 600 level admin\n \
-             stats socket ipv4@{} level admin\n stats timeout 2m\n",
-            admin.addr()
-        );
-        for line in &self.global {
-            text.push_str(&format!(" {line}\n"));
-        }
-        text.push_str("defaults\n mode http\n timeout connect 5s\n timeout client 10s\n timeout server 10s\nfrontend tls\n");
-        for port in tls {
-            text.push_str(&format!(" bind {} ssl crt-list {dir}/crt-list.txt\n", port.addr()));
-        }
-        text.push_str(" http-request return status 200 content-type text/plain string hello\n");
-        text
-    }
-}
-
 impl HaProxy {
-    /// One TLS port, a self-signed certificate, an admin socket.
+    /// One TLS address, a certificate for `example.test`, no master.
     pub fn builder() -> HaProxyBuilder {
         HaProxyBuilder::default()
     }
 
-    /// Where it listens for TLS, one address a `bind` line.
+    /// Starts one with the builder's defaults.
+    pub async fn start() -> Result<Self, TestbedError> {
+        Self::builder().start().await
+    }
+
+    /// Where it answers HTTPS (status 200, body `ok`): one per bind line.
     pub fn tls_addrs(&self) -> Vec<SocketAddr> {
         self.tls.iter().map(Port::addr).collect()
     }
 
-    /// The first of [`tls_addrs`](Self::tls_addrs).
-    pub fn addr(&self) -> SocketAddr {
-        self.tls.first().unwrap_or(&self.admin).addr()
-    }
-
-    /// The admin socket.
+    /// The admin socket (`stats socket … level admin`).
     pub fn socket_path(&self) -> PathBuf {
         self.dir.path().join("admin.sock")
     }
 
-    /// The admin socket over TCP.
+    /// The same over TCP.
     pub fn tcp_socket_addr(&self) -> SocketAddr {
         self.admin.addr()
     }
 
-    /// The master's socket; there only with [`HaProxyBuilder::master`].
-    pub fn master_socket_path(&self) -> PathBuf {
-        self.dir.path().join("master.sock")
+    /// The socket of the master, if there is one.
+    pub fn master_socket_path(&self) -> Option<PathBuf> {
+        self.master_worker.then(|| self.dir.path().join("master.sock"))
     }
 
-    /// The crt-list file.
+    /// The crt-list all bind lines share.
     pub fn crt_list_path(&self) -> PathBuf {
         self.dir.path().join("crt-list.txt")
     }
 
-    /// The first certificate's file, under the name by which HAProxy knows it.
-    pub fn cert_path(&self) -> PathBuf {
-        self.dir.path().join("certs/site.pem")
+    /// The folder with the certificates.
+    pub fn cert_dir(&self) -> PathBuf {
+        self.dir.path().join("certs")
     }
 
-    /// The serial number of its first certificate, as [`serial_of`](crate::serial_of) writes it.
-    pub fn initial_serial(&self) -> &str {
-        &self.serial
+    /// The first certificate of the crt-list, the default one: certificate and key in one PEM file.
+    pub fn cert_path(&self) -> &Path {
+        &self.cert_paths[0]
     }
 
-    /// Has the master start a new worker that reads everything again (SIGUSR2).
-    pub fn reload(&self) -> Result<(), TestbedError> {
-        self.process.signal(Signal::USR2)
+    /// All certificates of the crt-list, in its order.
+    pub fn cert_paths(&self) -> &[PathBuf] {
+        &self.cert_paths
     }
 
-    /// Whether it runs.
+    /// What it started with, in the order of the crt-list.
+    pub fn initial_certificates(&self) -> &[SelfSigned] {
+        &self.initial
+    }
+
+    /// The configuration file, for `haproxy -c -f`.
+    pub fn config_path(&self) -> PathBuf {
+        self.dir.path().join("haproxy.cfg")
+    }
+
+    /// The process id (of the master, if there is one), `None` while stopped.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.pid()
+    }
+
+    /// Whether it still runs.
     pub fn is_alive(&self) -> bool {
         self.process.is_alive()
     }
 
-    /// Stops it where it stands.
+    /// Everything it wrote, over all its starts.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// The version of the program, such as `2.6.12-1+deb12u4`.
+    pub async fn version(&self) -> Result<String, TestbedError> {
+        let output = program::run(&self.binary, &["-v"], "").await?;
+        Ok(output.stdout.split_whitespace().nth(2).unwrap_or("unknown").to_owned())
+    }
+
+    /// Sends one line to the admin socket and returns the whole answer.
+    pub async fn command(&self, line: &str) -> Result<String, TestbedError> {
+        ask(&self.socket_path(), line).await.map_err(TestbedError::io(format!("HAProxy command {line:?}")))
+    }
+
+    /// Sends one line to the master's socket and returns the whole answer.
+    pub async fn master_command(&self, line: &str) -> Result<String, TestbedError> {
+        let what = format!("HAProxy master command {line:?}");
+        let socket =
+            self.master_socket_path().ok_or_else(|| TestbedError::unexpected(&what, "no master runs"))?;
+        ask(&socket, line).await.map_err(TestbedError::io(what))
+    }
+
+    /// Reloads: SIGUSR2 to the master, then waits until its new worker answers. An error if the master refuses
+    /// its configuration, and without [`HaProxyBuilder::master_worker`].
+    pub async fn reload(&self) -> Result<(), TestbedError> {
+        if !self.master_worker {
+            return Err(TestbedError::unexpected("reload HAProxy", "it runs without a master"));
+        }
+        let before = self.log().len();
+        self.process.signal(Signal::USR2)?;
+        let since = || self.log().get(before..).unwrap_or_default().to_owned();
+        let loaded = self.process.wait_until("HAProxy's master reloads", || async {
+            let news = since();
+            if news.contains("Loading failure") {
+                Some(false)
+            } else {
+                news.contains("Loading success").then_some(true)
+            }
+        });
+        if !loaded.await? {
+            return Err(TestbedError::unexpected("reload HAProxy", since()));
+        }
+        self.ready().await
+    }
+
+    /// Stops it where it stands, workers too.
     pub fn freeze(&self) -> Result<(), TestbedError> {
         self.process.freeze()
     }
@@ -198,34 +158,45 @@ impl HaProxy {
         self.process.thaw()
     }
 
-    /// Ends it; its ports stay reserved and refuse connections.
+    /// Ends it; its ports stay reserved and refuse connections until [`restart`](Self::restart).
     pub fn stop(&self) {
         self.process.stop();
     }
 
-    /// Starts it again, in the same folder and on the same ports.
+    /// Ends it (if it runs) and starts it again on the same ports, from the files as they are now.
     pub async fn restart(&self) -> Result<(), TestbedError> {
         self.process.respawn()?;
-        let addr = self.addr();
+        self.ready().await
+    }
+
+    async fn ready(&self) -> Result<(), TestbedError> {
         self.process
-            .wait_until("HAProxy answers", || async move { crate::handshake(addr, "localhost").await.ok() })
-            .await
-            .map(drop)
+            .wait_until("HAProxy's admin socket answers", || async {
+                self.command("show info").await.ok().filter(|info| info.contains("Uptime_sec"))
+            })
+            .await?;
+        if let Some(master) = self.master_socket_path() {
+            // The file alone is no answer, but 2.6 takes no command while a reload settles.
+            self.process
+                .wait_until("HAProxy's master socket accepts", || async {
+                    StdUnixStream::connect(&master).ok()
+                })
+                .await?;
+        }
+        for addr in self.tls_addrs() {
+            self.process
+                .wait_until("HAProxy answers TLS", || async { handshake(addr, "127.0.0.1").await.ok() })
+                .await?;
+        }
+        Ok(())
     }
+}
 
-    /// The process id, `None` once stopped.
-    pub fn pid(&self) -> Option<u32> {
-        self.process.pid()
-    }
-
-    /// Everything it wrote.
-    pub fn log(&self) -> String {
-        self.process.log()
-    }
-
-    /// What `haproxy -v` says in its first line.
-    pub async fn version(&self) -> Result<String, TestbedError> {
-        let output = program::run(&self.binary, &["-v"], "").await?;
-        Ok(output.stdout.lines().next().unwrap_or_default().to_owned())
-    }
+/// HAProxy closes after one command; our side stays open until then (3.2.0 dies of a half-closed socket).
+async fn ask(socket: &Path, line: &str) -> std::io::Result<String> {
+    let mut stream = UnixStream::connect(socket).await?;
+    stream.write_all(format!("{line}\n").as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
 }
