@@ -1,7 +1,9 @@
-//! The stores that come with acmekit: [`MemoryStore`] for tests.
+//! The two stores that come with acmekit: [`FileStore`] for real life, [`MemoryStore`] for tests.
 
+mod file;
 mod memory;
 
+pub use file::{FileStore, FileStoreBuilder};
 pub use memory::MemoryStore;
 
 use crate::{Error, ErrorKind, Expected, Result, StoreKey, Version};
