@@ -25,6 +25,7 @@ mod secret;
 mod solver;
 mod spec;
 mod store;
+pub mod stores;
 
 pub use async_trait::async_trait;
 
