@@ -1,1 +1,92 @@
-//! Work in progress.
+//! What the end-to-end tests share. The tests are in `tests/`, one file a story.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use acmekit::{
+    Authority, Challenge, ChallengeKind, ChallengeSolver, Deadline, Event, Presentation, Result, Timeouts,
+    async_trait,
+};
+use acmekit_testbed::Pebble;
+
+/// The CA as an authority: trusted, agreed to, with deadlines fit for a test.
+///
+/// # Errors
+/// If the CA's URL or root cannot be used.
+pub fn authority(ca: &Pebble) -> Result<Authority> {
+    Ok(Authority::custom(&ca.directory_url())?
+        .with_id("pebble")
+        .extra_roots_pem(ca.root_pem())?
+        .contact("mailto:ops@example.test")
+        .agree_to_terms()
+        .with_timeouts(timeouts()))
+}
+
+/// Deadlines that a healthy run on a busy machine keeps, and a frozen one misses soon.
+pub fn timeouts() -> Timeouts {
+    let mut timeouts = Timeouts::default();
+    timeouts.connect = Duration::from_secs(3);
+    timeouts.request = Duration::from_secs(3);
+    timeouts.present = Duration::from_secs(20);
+    timeouts.ready = Duration::from_secs(20);
+    timeouts.poll = Duration::from_secs(30);
+    timeouts.cleanup = Duration::from_secs(10);
+    timeouts.deploy = Duration::from_secs(30);
+    timeouts.lease = Duration::from_secs(30);
+    timeouts
+}
+
+/// Answers nothing, for a CA that takes every challenge for fulfilled.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Nothing;
+
+#[async_trait]
+impl ChallengeSolver for Nothing {
+    fn kind(&self) -> ChallengeKind {
+        ChallengeKind::Dns01
+    }
+    async fn prepare(&self, challenge: &Challenge, _: Deadline) -> Result<Presentation> {
+        Ok(Presentation::new(challenge.clone()))
+    }
+    async fn present(&self, presentation: &Presentation, _: Deadline) -> Result<Presentation> {
+        Ok(presentation.clone())
+    }
+    async fn ready(&self, _: &Presentation, _: Deadline) -> Result<()> {
+        Ok(())
+    }
+    async fn cleanup(&self, _: &Presentation, _: Deadline) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Keeps every event, as JSON text.
+#[derive(Debug, Clone, Default)]
+pub struct Recorder(Arc<Mutex<Vec<String>>>);
+
+impl Recorder {
+    /// What to hand to the pipeline.
+    pub fn observer(&self) -> impl Fn(&Event) + Send + Sync + 'static {
+        let events = Arc::clone(&self.0);
+        move |event: &Event| {
+            let text = serde_json::to_string(event).unwrap_or_default();
+            events.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+        }
+    }
+
+    /// How many events have this name, such as `order-created`.
+    pub fn count(&self, name: &str) -> usize {
+        let mark = format!("\"event\":\"{name}\"");
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .filter(|text| text.contains(&mark))
+            .count()
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
