@@ -6,7 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -178,7 +178,7 @@ impl Running {
             .spawn()
             .map_err(TestbedError::io(format!("start {}", spec.program.display())))?;
         let pid = Pid::from_child(&child);
-        match watch(pid) {
+        match watch(pid, &spec.dir) {
             Ok(watcher) => Ok(Self { child, pid, watcher }),
             Err(error) => {
                 kill_process_group(pid, Signal::KILL).ok();
@@ -200,11 +200,13 @@ impl Drop for Running {
     }
 }
 
-/// `read` returns when the pipe closes, which the kernel does for us however this process ends.
-fn watch(group: Pid) -> Result<Child, TestbedError> {
+/// `read` returns when the pipe closes, which the kernel does for us however this process ends. Nobody is left then
+/// to remove the server's temporary folder either.
+fn watch(group: Pid, dir: &Path) -> Result<Child, TestbedError> {
     Command::new("/bin/sh")
-        .args(["-c", r#"read -r _; kill -s KILL -- "-$1""#, "testbed-watcher"])
+        .args(["-c", r#"read -r _; kill -s KILL -- "-$1"; rm -rf -- "$2""#, "testbed-watcher"])
         .arg(group.to_string())
+        .arg(dir)
         .env_clear()
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
