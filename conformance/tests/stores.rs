@@ -1,4 +1,5 @@
 //! The built-in stores against the suite, and the suite against stores that are broken on purpose.
+#![allow(clippy::unwrap_used, reason = "a test fails loudly, also in its fixtures")]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
