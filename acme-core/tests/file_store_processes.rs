@@ -107,6 +107,7 @@ async fn child() {
         "lease" => hold(&store, LONG).await,
         "short-lease" => hold(&store, Duration::from_millis(300)).await,
         "limited" => save_too_much(&store).await,
+        "full" => fill_the_disk(&store).await,
         "open" => println!("> opened"),
         other => panic!("no role {other}"),
     }
@@ -176,6 +177,29 @@ async fn save_too_much(store: &FileStore) {
     println!("> {}", String::from_utf8_lossy(after.value.expose()));
     store.save(&key("a"), &value("small"), &Condition::ANY).await.unwrap();
     println!("> small saved");
+}
+
+/// Saves other keys until there is no space left, then sees what can still be done.
+async fn fill_the_disk(store: &FileStore) {
+    store.save(&key("a"), &value("old"), &Condition::ANY).await.unwrap();
+    let mut count = 0;
+    let error = loop {
+        match store.save(&key(&format!("fill/{count}")), &value([1; 20_000]), &Condition::ANY).await {
+            Ok(_) => count += 1,
+            Err(error) => break error,
+        }
+    };
+    println!("> {:?} {}", error.kind(), error.report().replace('\n', " "));
+    let error = store.save(&key("a"), &value([2; 20_000]), &Condition::ANY).await.unwrap_err();
+    println!("> {:?}", error.kind());
+    let old = store.load(&key("a")).await.unwrap().unwrap();
+    println!("> {}", String::from_utf8_lossy(old.value.expose()));
+    assert!(store.load(&key(&format!("fill/{count}"))).await.unwrap().is_none(), "half a new one");
+    for number in 0..count {
+        store.delete(&key(&format!("fill/{number}")), &Condition::ANY).await.unwrap();
+    }
+    store.save(&key("a"), &value([2; 20_000]), &Condition::ANY).await.unwrap();
+    println!("> space again after deleting {count}");
 }
 
 #[tokio::test]
@@ -294,6 +318,34 @@ async fn a_file_size_limit_costs_neither_the_old_value_nor_the_process() {
     for _ in limited.lines.by_ref() {}
     assert!(limited.child.wait().unwrap().success(), "killed by SIGXFSZ");
     assert_eq!(std::fs::read_dir(folder.path().join("tmp")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_full_disk_leaves_the_old_value_and_lets_entries_be_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mount = r#"mount -t tmpfs -o size=128k,mode=700 none "$0" && exec "$@""#;
+    let small = |binary: &Path| {
+        let mut command = Command::new("unshare");
+        command
+            .args(["--user", "--map-root-user", "--mount", "sh", "-c", mount])
+            .arg(folder.path())
+            .arg(binary);
+        command
+    };
+    if !small(Path::new("true")).stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
+        println!("no file system can be mounted here: only the file size limit is tested");
+        return;
+    }
+    let like = command("full", folder.path());
+    let mut full = small(Path::new(like.get_program()));
+    full.args(like.get_args()).stdin(Stdio::null()).stdout(Stdio::piped());
+    full.envs(like.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut full = Other::from(&mut full);
+    let said = full.hears();
+    assert!(said.starts_with("Storage file.write") && said.contains("free some space"), "{said}");
+    assert_eq!(full.hears(), "Storage");
+    assert_eq!(full.hears(), "old");
+    assert!(full.hears().starts_with("space again"));
 }
 
 #[tokio::test]
