@@ -65,6 +65,29 @@ async fn a_damaged_entry_is_an_error_that_shows_the_way_back() {
 }
 
 #[tokio::test]
+async fn each_flipped_byte_and_each_cut_on_the_disk_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FileStore::open(folder.path()).await.unwrap();
+    put(&store, "a", "some value").await;
+    let path = folder.path().join("entries/a/1");
+    let good = std::fs::read(&path).unwrap();
+    let flipped = (0..good.len()).map(|at| {
+        let mut bad = good.clone();
+        bad[at] ^= 0x20;
+        bad
+    });
+    let cut = (0..good.len()).map(|length| good[..length].to_vec());
+    for bad in flipped.chain(cut) {
+        crate::atomic::write_file(&path, &bad, crate::atomic::FileAttributes::default()).unwrap();
+        let error = store.load(&key("a")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Storage, "{bad:?}");
+        assert!(error.to_string().contains("entries/a/1"), "{error}");
+    }
+    crate::atomic::write_file(&path, &good, crate::atomic::FileAttributes::default()).unwrap();
+    assert_eq!(text(&store, "a").await.as_deref(), Some("some value"));
+}
+
+#[tokio::test]
 async fn without_an_intact_version_the_hint_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let store = FileStore::open(folder.path()).await.unwrap();
