@@ -3,11 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use acmekit::dns::Resolver;
+use acmekit::rfc2136::{Config, Key, Rfc2136};
+use acmekit::solvers::Dns01;
 use acmekit::{
     Authority, Challenge, ChallengeKind, ChallengeSolver, Deadline, Event, Presentation, Result, Timeouts,
     async_trait,
 };
-use acmekit_testbed::Pebble;
+use acmekit_testbed::{Bind, Pebble, TestbedError, TsigAlgorithm};
 
 /// The CA as an authority: trusted, agreed to, with deadlines fit for a test.
 ///
@@ -34,6 +37,81 @@ pub fn timeouts() -> Timeouts {
     timeouts.deploy = Duration::from_secs(30);
     timeouts.lease = Duration::from_secs(30);
     timeouts
+}
+
+/// dns-01 by updates to this server, which is also asked for everything.
+///
+/// # Errors
+/// If the server's key or address cannot be used.
+pub fn dns01(bind: &Bind) -> Result<Dns01> {
+    Ok(Dns01::with_resolver(rfc2136(bind)?, resolver(bind)?))
+}
+
+/// Updates to this server with its own key.
+///
+/// # Errors
+/// If the server's key or address cannot be used.
+pub fn rfc2136(bind: &Bind) -> Result<Rfc2136> {
+    let algorithm = match bind.tsig_algorithm() {
+        TsigAlgorithm::HmacSha384 => acmekit::rfc2136::Algorithm::HmacSha384,
+        TsigAlgorithm::HmacSha512 => acmekit::rfc2136::Algorithm::HmacSha512,
+        _ => acmekit::rfc2136::Algorithm::HmacSha256,
+    };
+    let key = Key::new(bind.tsig_name(), algorithm, bind.tsig_secret_base64());
+    Rfc2136::new(Config::new(bind.addr().to_string(), key))
+}
+
+/// Asks this server, and its zones' name servers at its port.
+///
+/// # Errors
+/// Never for a running server.
+pub fn resolver(bind: &Bind) -> Result<Resolver> {
+    Ok(Resolver::new([bind.addr()])?.authoritative_port(bind.addr().port()))
+}
+
+/// A CA that validates by asking a DNS server with the zones `example.test` and `other.test`.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct World {
+    /// The DNS server.
+    pub dns: Bind,
+    /// The CA.
+    pub ca: Pebble,
+}
+
+impl World {
+    /// Starts both.
+    ///
+    /// # Errors
+    /// If one does not start.
+    pub async fn start() -> Result<Self, TestbedError> {
+        Self::with(Pebble::builder()).await
+    }
+
+    /// Starts both, the CA with these knobs.
+    ///
+    /// # Errors
+    /// If one does not start.
+    pub async fn with(ca: acmekit_testbed::PebbleBuilder) -> Result<Self, TestbedError> {
+        let dns = Bind::builder()
+            .zone("other.test")
+            .zone("example.test")
+            .cname("_acme-challenge.alias.example.test", "proof.other.test.")
+            .start()
+            .await?;
+        let ca = ca.dns_server(dns.addr()).start().await?;
+        Ok(Self { dns, ca })
+    }
+
+    /// The TXT records left in either zone.
+    ///
+    /// # Errors
+    /// If the zones cannot be transferred.
+    pub async fn leftovers(&self) -> Result<Vec<(String, String)>, TestbedError> {
+        let mut left = self.dns.txt_records("example.test").await?;
+        left.extend(self.dns.txt_records("other.test").await?);
+        Ok(left)
+    }
 }
 
 /// Answers nothing, for a CA that takes every challenge for fulfilled.
