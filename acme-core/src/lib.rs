@@ -14,6 +14,7 @@ pub mod probe;
 mod provider;
 mod secret;
 mod solver;
+pub mod solvers;
 mod spec;
 mod store;
 pub mod stores;
