@@ -99,7 +99,8 @@ pub(crate) fn crypto_provider() -> CryptoProvider {
     rustls::crypto::ring::default_provider()
 }
 
-fn client_config(provider: Arc<CryptoProvider>) -> Result<ClientConfig, rustls::Error> {
+/// For handshakes that look at what is served and send nothing worth protecting.
+pub(crate) fn client_config(provider: Arc<CryptoProvider>) -> Result<ClientConfig, rustls::Error> {
     let witness = Witness(Arc::clone(&provider));
     Ok(ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?

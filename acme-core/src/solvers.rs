@@ -1,5 +1,7 @@
 //! The built-in ways to answer a challenge.
 
 mod dns01;
+mod http01;
 
 pub use dns01::Dns01;
+pub use http01::{Http01, Http01Body, Http01Responder, Http01Standalone, Http01Webroot};

@@ -29,7 +29,8 @@ pub trait Store: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// `Conflict` if the entry is not as expected, or the lease of the fence has been taken over
-    /// (T5); `Storage` if it could not be written: the old value is then still there (T8).
+    /// (T5); `Storage` if it could not be written: the old value is then still there (T8);
+    /// `Timeout` if other writers left no turn.
     async fn save(&self, key: &StoreKey, value: &Secret<Vec<u8>>, condition: &Condition) -> Result<Version>;
 
     /// Deletes a value, if the condition holds. `Ok` when there is none, unless a version is

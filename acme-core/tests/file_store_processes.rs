@@ -356,7 +356,9 @@ async fn a_folder_that_cannot_be_written_is_named() {
     if rustix::process::geteuid().is_root() {
         // Root may write everywhere: let nobody try, from a copy of this binary they may read.
         let copy = binaries.path().join("child");
-        std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+        // By another process: a file this one still has open for writing in a fork cannot be run.
+        let done = Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&copy).status().unwrap();
+        assert!(done.success());
         std::fs::set_permissions(binaries.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         command = command_of(&copy, "open", &folder.path().join("store"));
         command.current_dir("/").uid(65534).gid(65534);

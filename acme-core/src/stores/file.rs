@@ -40,7 +40,7 @@ use disk::Disk;
 /// - Each file begins with one line, `acmekit-entry <format> <version> <length> <sha256>`, where the
 ///   checksum covers the line and the value. A flipped bit, a cut or an empty file is a `Storage`
 ///   error that names the file and the newest intact version. To go back to it, rename the damaged
-///   file to `<number>.damaged`; nothing does so by itself.
+///   file to `<number>.damaged`: nothing does so by itself, and only a delete removes it.
 /// - A delete renames the entry's folder away, older versions included, after raising the floor: so the
 ///   versions of a key grow also over a delete.
 ///
@@ -131,9 +131,10 @@ impl FileStoreBuilder {
     /// Opens the store, creates its folder where there is none, and sweeps what crashed writers left.
     ///
     /// # Errors
-    /// `Config` if the folder holds something and group or others may access it (an empty one is
-    /// closed to them instead), or if a newer acmekit has written it; `Storage` if it cannot be
-    /// created or written.
+    /// `Config` if the folder holds something and group or others may access it, or if a newer
+    /// acmekit has written it; `Storage` if it cannot be created or written. An empty folder is
+    /// closed to others instead: nobody relies on it yet. One with content is never changed, since
+    /// it may be another program's.
     pub async fn open(self) -> Result<FileStore> {
         let disk = Arc::new(Disk {
             folder: self.folder,
