@@ -1,5 +1,7 @@
 //! What the end-to-end tests share. The tests are in `tests/`, one file a story.
 
+pub mod child;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
