@@ -31,7 +31,8 @@ enum Step<'a> {
 impl<'a> Attempt<'a> {
     /// Puts the certificate on the disk and into each process, and sees that it is served. On an
     /// answered failure everything is as it was, or the error says what is not.
-    pub(crate) async fn run(mut self) -> Result<()> {
+    /// After an unanswered commit, HAProxy reloads from the file, if it may.
+    pub(crate) async fn run(&mut self) -> Result<()> {
         let mut steps = Vec::new();
         match self.change(&mut steps).await {
             Ok(()) => {
@@ -44,7 +45,7 @@ impl<'a> Attempt<'a> {
             Err(Failure::Answered(error)) => Err(self.undo(steps, error).await),
             Err(Failure::Unanswered(error)) => {
                 self.disk.settle(&self.file());
-                Err(error)
+                if self.instance.reload { self.reload().await } else { Err(error) }
             }
         }
     }
