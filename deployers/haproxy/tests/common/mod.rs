@@ -1,4 +1,6 @@
 //! Certificates, and a deployer for a running HAProxy.
+#![expect(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
+#![expect(unreachable_pub, reason = "shared by the tests in this folder")]
 
 use acmekit_core::{Bundle, Origin, PrivateKey};
 use acmekit_haproxy::{Config, Endpoint, HaProxy, Instance};
