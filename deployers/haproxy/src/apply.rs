@@ -36,6 +36,7 @@ impl<'a> Attempt<'a> {
         let mut steps = Vec::new();
         match self.change(&mut steps).await {
             Ok(()) => {
+                disk::remove(&self.keepsake()).await?;
                 self.disk.settle(&self.file());
                 if let Some(list) = &self.instance.crt_list {
                     self.disk.settle(&list.file());
@@ -61,6 +62,7 @@ impl<'a> Attempt<'a> {
                 self.marks.clear(&seat.worker.info.process).await?;
             }
         }
+        self.keep_old().await?;
         let attributes = self.attributes();
         self.disk.write(&self.file(), self.material.text().as_bytes(), attributes).await?;
         for seat in seats.iter().filter(|seat| !seat.has(self.material)) {
@@ -162,7 +164,10 @@ impl<'a> Attempt<'a> {
                 restored = self.disk.restore(&list.file()).await;
             }
             match restored {
-                Ok(true) => file = "previous",
+                Ok(true) => {
+                    file = "previous";
+                    disk::remove(&self.keepsake()).await.ok();
+                }
                 Ok(false) => {}
                 Err(failed) => complaints.push(failed.to_string()),
             }
@@ -191,6 +196,35 @@ impl<'a> Attempt<'a> {
         replace(&seat.worker, &seat.path, before, self.marks).await?;
         let shown = seat.worker.show(&seat.path).await?.unwrap_or_default();
         if shown.serial == before.leaf.serial { Ok(()) } else { Err(lost().into()) }
+    }
+
+    /// Keeps what HAProxy serves beside the file until the change is through: if we are killed after
+    /// the file is written, the next attempt can still put it back.
+    async fn keep_old(&mut self) -> Result<()> {
+        let (file, keepsake) = (self.file(), self.keepsake());
+        let Some((bytes, attributes)) = disk::read_with_attributes(&file).await? else { return Ok(()) };
+        let served = |material: &Material| {
+            self.seats
+                .iter()
+                .filter_map(|seat| seat.store.as_ref())
+                .any(|held| material.leaf.serial == held.serial)
+        };
+        if bytes.as_slice() != self.material.text().as_bytes() {
+            if Material::read(&bytes).as_ref().is_some_and(served) {
+                disk::write(&keepsake, bytes.to_vec(), FileAttributes::default()).await?;
+            }
+        } else if let Some(old) = disk::read(&keepsake).await?
+            && Material::read(&old).as_ref().is_some_and(served)
+        {
+            self.disk.adopt(&file, old, attributes);
+        }
+        Ok(())
+    }
+
+    fn keepsake(&self) -> std::path::PathBuf {
+        let file = self.file();
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        file.with_file_name(format!(".{name}.acmekit-previous"))
     }
 
     fn file(&self) -> std::path::PathBuf {

@@ -400,3 +400,24 @@ async fn two_values_for_one_haproxy_do_not_meet() {
     let (first, second) = tokio::join!(one.deploy(&new), two.deploy(&new));
     assert_eq!((first.unwrap(), second.unwrap()), (Outcome::Applied, Outcome::AlreadyCurrent));
 }
+
+#[tokio::test]
+async fn the_old_certificate_can_be_put_back_by_the_attempt_after_a_crash() {
+    let (old, new) = (certificate(&["a.test"]), certificate(&["a.test"]));
+    let fake = Fake::start("3.2.0", Some(&old));
+    // Killed after the file was written and before HAProxy heard of it.
+    let text = |bundle: &Bundle| crate::material::Material::of(bundle).unwrap().text().as_bytes().to_vec();
+    let keepsake = fake.folder.path().join(".site.pem.acmekit-previous");
+    let private = acmekit_core::atomic::FileAttributes::default;
+    acmekit_core::atomic::write_file(&keepsake, &text(&old), private()).unwrap();
+    acmekit_core::atomic::write_file(&fake.file(), &text(&new), private()).unwrap();
+    fake.rule(
+        "commit",
+        Rule::Say("inconsistencies between private key and certificate\nCan't commit P!\n\n".to_owned()),
+    );
+    fake.deployer().deploy(&new).await.unwrap_err();
+    assert_eq!(fake.holds(&old), (true, true));
+    assert!(!keepsake.exists());
+    assert_eq!(fake.deployer().deploy(&new).await.unwrap(), Outcome::Applied);
+    assert_eq!(std::fs::read_dir(fake.folder.path()).unwrap().count(), 2);
+}
