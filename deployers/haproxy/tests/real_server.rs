@@ -9,7 +9,7 @@ use std::time::Duration;
 use acmekit_core::{Bundle, Deployer, ErrorKind, Origin, Outcome, PrivateKey};
 use acmekit_haproxy::{Config, CrtList, Endpoint, HaProxy, Instance};
 use acmekit_testbed::{HaProxy as Server, handshake, wait_for};
-use common::{NAME, certificate, deployer, file_of, instance, serves, serves_the_first, worker};
+use common::{NAME, certificate, deployer, file_of, instance, left_over, serves, serves_the_first, worker};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_see_no_failure_while_the_certificate_changes_without_a_reload() {
@@ -115,6 +115,30 @@ async fn a_larger_buffer_takes_what_the_deployer_is_told_it_takes() {
     instance.addresses.clear();
     assert_eq!(deployer(instance).deploy(&large).await.unwrap(), Outcome::Applied);
     assert!(serves(&server, "a-rather-long-label-7.example.test", &large).await);
+}
+
+#[tokio::test]
+async fn the_longest_command_that_fits_is_taken_and_one_octet_more_is_not_sent() {
+    let bundle = certificate("site", &[NAME]);
+    let refusal = |server: &Server| {
+        let mut instance = instance(server);
+        instance.bufsize = 100;
+        deployer(instance)
+    };
+    let probe = Server::start().await.unwrap();
+    let error = refusal(&probe).deploy(&bundle).await.unwrap_err();
+    let size: usize = error.context().find(|(key, _)| *key == "size").unwrap().1.parse().unwrap();
+    // The path is as long there: folders are named alike.
+    let bufsize = size + 1;
+    let server = Server::builder().global_line(&format!("tune.bufsize {bufsize}")).start().await.unwrap();
+    assert_eq!(server.cert_path().as_os_str().len(), probe.cert_path().as_os_str().len());
+    let mut short = instance(&server);
+    short.bufsize = size;
+    assert_eq!(deployer(short).deploy(&bundle).await.unwrap_err().kind(), ErrorKind::Config);
+    let mut exact = instance(&server);
+    exact.bufsize = bufsize;
+    assert_eq!(deployer(exact).deploy(&bundle).await.unwrap(), Outcome::Applied);
+    assert!(serves(&server, NAME, &bundle).await);
 }
 
 #[tokio::test]
@@ -287,21 +311,6 @@ async fn a_frozen_haproxy_is_given_up_at_the_deadline_and_nothing_is_written() {
     assert_eq!(file_of(&server), before);
     server.thaw().unwrap();
     assert!(serves_the_first(&server).await);
-}
-
-/// Opens a transaction as a deployment that is killed afterwards leaves it, with its note.
-async fn left_over(server: &Server, endpoint: &str, state: &str) -> Bundle {
-    let path = server.cert_path().display().to_string();
-    let half = certificate("site", &[NAME]);
-    let payload = format!("{}{}", half.fullchain_pem(), half.key_pem().unwrap().expose());
-    let opened = server.command(&format!("set ssl cert {path} <<\n{payload}")).await.unwrap();
-    assert!(opened.starts_with("Transaction created"), "{opened}");
-    let info = server.command("show info").await.unwrap();
-    let field = |key: &str| info.lines().find_map(|line| line.strip_prefix(key)).unwrap().trim().to_owned();
-    let note = format!("{state}\t{endpoint}\t{}@{}\t{path}\n", field("Pid:"), field("Start_time_sec:"));
-    let file = server.cert_dir().join(".site.pem.acmekit-txn");
-    acmekit_core::atomic::write_file(&file, note.as_bytes(), Default::default()).unwrap();
-    half
 }
 
 #[tokio::test]

@@ -61,3 +61,18 @@ pub async fn worker(server: &Server) -> String {
     let info = server.command("show info").await.unwrap();
     info.lines().find(|line| line.starts_with("Pid:")).unwrap().to_owned()
 }
+
+/// Opens a transaction as a deployment that is killed afterwards leaves it, with its note.
+pub async fn left_over(server: &Server, endpoint: &str, state: &str) -> Bundle {
+    let path = server.cert_path().display().to_string();
+    let half = certificate("site", &[NAME]);
+    let payload = format!("{}{}", half.fullchain_pem(), half.key_pem().unwrap().expose());
+    let opened = server.command(&format!("set ssl cert {path} <<\n{payload}")).await.unwrap();
+    assert!(opened.starts_with("Transaction created"), "{opened}");
+    let info = server.command("show info").await.unwrap();
+    let field = |key: &str| info.lines().find_map(|line| line.strip_prefix(key)).unwrap().trim().to_owned();
+    let note = format!("{state}\t{endpoint}\t{}@{}\t{path}\n", field("Pid:"), field("Start_time_sec:"));
+    let file = server.cert_dir().join(".site.pem.acmekit-txn");
+    acmekit_core::atomic::write_file(&file, note.as_bytes(), Default::default()).unwrap();
+    half
+}
