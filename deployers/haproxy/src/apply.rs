@@ -134,7 +134,9 @@ impl<'a> Attempt<'a> {
             Err(_) => None,
         };
         let mut complaints = Vec::new();
-        let mut served = if steps.is_empty() { "unchanged" } else { "previous" };
+        // With no step taken, what is served is what was served: perhaps the new one already.
+        let had = steps.is_empty() && self.seats.iter().all(|seat| seat.has(self.material));
+        let mut served = if had { "new" } else { "previous" };
         for step in steps.into_iter().rev() {
             let (undone, seat) = match step {
                 Step::Listed(seat, list) => (unlist(seat, list).await.map_err(Failure::from), seat),

@@ -285,3 +285,28 @@ async fn the_old_certificate_can_be_put_back_by_the_attempt_after_a_crash() {
     assert_eq!(fake.deployer().deploy(&new).await.unwrap(), Outcome::Applied);
     assert_eq!(std::fs::read_dir(fake.folder.path()).unwrap().count(), 2);
 }
+
+#[tokio::test]
+async fn a_shared_file_stays_new_when_one_of_two_serves_it() {
+    let (old, new) = (certificate(&["a.test"]), certificate(&["a.test"]));
+    let (one, two) = (Fake::start("2.6.12", Some(&old)), Fake::start("3.2.0", Some(&old)));
+    two.rule(
+        "commit",
+        Rule::Say("inconsistencies between private key and certificate\nCan't commit P!\n\n".to_owned()),
+    );
+    let mut second = two.instance();
+    second.file = one.file();
+    second.haproxy_path = Some(two.path());
+    let haproxy = HaProxy::new(Config::new(one.instance()).and(second)).unwrap();
+    let error = haproxy.deploy(&new).await.unwrap_err();
+    let said = error.to_string();
+    assert!(
+        said.contains("1 of 2") && said.contains("served=previous") && said.contains("file=new"),
+        "{said}"
+    );
+    assert_eq!(one.holds(&new), (true, true));
+    assert!(two.holds(&old).0);
+    assert_eq!(haproxy.deploy(&new).await.unwrap(), Outcome::Applied);
+    assert!(two.holds(&new).0);
+    assert_eq!(std::fs::read_dir(one.folder.path()).unwrap().count(), 2);
+}
