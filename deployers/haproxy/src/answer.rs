@@ -135,19 +135,26 @@ pub(crate) fn commit(text: &str, path: &str) -> Commit {
     match last {
         "Success!" if started && whole => Commit::Done,
         "Failed!" if whole => Commit::Refused,
-        // Refusals come before the work starts, so "Committing" with no end is work in progress.
-        _ if !first.starts_with("Committing") && whole => Commit::Refused,
+        _ if whole && is_refusal(text) => Commit::Refused,
         _ => Commit::Unanswered,
     }
+}
+
+/// Refusals come before the work starts. Anything unknown may be work in progress, and that must
+/// not be disturbed.
+fn is_refusal(text: &str) -> bool {
+    let known = ["Can't commit ", "Permission denied", "Can't find the target PID", "Unknown command"];
+    !text.starts_with("Committing") && known.iter().any(|words| text.contains(words))
 }
 
 /// Whether a master CLI, which keeps the connection open, has said all it will say.
 pub(crate) fn is_whole(text: &[u8], is_commit: bool) -> bool {
     let ended = text.ends_with(b"\n\n");
-    if ended && is_commit && text.starts_with(b"Committing") {
-        return text.ends_with(b"\nSuccess!\n\n") || text.ends_with(b"\nFailed!\n\n");
+    if !is_commit {
+        return ended;
     }
-    ended
+    let verdict = text.ends_with(b"\nSuccess!\n\n") || text.ends_with(b"\nFailed!\n\n");
+    verdict || (ended && is_refusal(&String::from_utf8_lossy(text)))
 }
 
 /// Whether no transaction is open on PATH after `abort ssl cert PATH`.

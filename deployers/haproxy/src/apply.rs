@@ -31,10 +31,12 @@ enum Step<'a> {
 impl<'a> Attempt<'a> {
     /// Puts the certificate on the disk and into each process, and sees that it is served. On an
     /// answered failure everything is as it was, or the error says what is not.
-    pub(crate) async fn run(mut self) -> Result<()> {
+    /// After an unanswered commit, HAProxy reloads from the file, if it may.
+    pub(crate) async fn run(&mut self) -> Result<()> {
         let mut steps = Vec::new();
         match self.change(&mut steps).await {
             Ok(()) => {
+                disk::remove(&self.keepsake()).await?;
                 self.disk.settle(&self.file());
                 if let Some(list) = &self.instance.crt_list {
                     self.disk.settle(&list.file());
@@ -44,7 +46,7 @@ impl<'a> Attempt<'a> {
             Err(Failure::Answered(error)) => Err(self.undo(steps, error).await),
             Err(Failure::Unanswered(error)) => {
                 self.disk.settle(&self.file());
-                Err(error)
+                if self.instance.reload { self.reload().await } else { Err(error) }
             }
         }
     }
@@ -60,6 +62,7 @@ impl<'a> Attempt<'a> {
                 self.marks.clear(&seat.worker.info.process).await?;
             }
         }
+        self.keep_old().await?;
         let attributes = self.attributes();
         self.disk.write(&self.file(), self.material.text().as_bytes(), attributes).await?;
         for seat in seats.iter().filter(|seat| !seat.has(self.material)) {
@@ -131,7 +134,9 @@ impl<'a> Attempt<'a> {
             Err(_) => None,
         };
         let mut complaints = Vec::new();
-        let mut served = if steps.is_empty() { "unchanged" } else { "previous" };
+        // With no step taken, what is served is what was served: perhaps the new one already.
+        let had = steps.is_empty() && self.seats.iter().all(|seat| seat.has(self.material));
+        let mut served = if had { "new" } else { "previous" };
         for step in steps.into_iter().rev() {
             let (undone, seat) = match step {
                 Step::Listed(seat, list) => (unlist(seat, list).await.map_err(Failure::from), seat),
@@ -161,7 +166,10 @@ impl<'a> Attempt<'a> {
                 restored = self.disk.restore(&list.file()).await;
             }
             match restored {
-                Ok(true) => file = "previous",
+                Ok(true) => {
+                    file = "previous";
+                    disk::remove(&self.keepsake()).await.ok();
+                }
                 Ok(false) => {}
                 Err(failed) => complaints.push(failed.to_string()),
             }
@@ -190,6 +198,35 @@ impl<'a> Attempt<'a> {
         replace(&seat.worker, &seat.path, before, self.marks).await?;
         let shown = seat.worker.show(&seat.path).await?.unwrap_or_default();
         if shown.serial == before.leaf.serial { Ok(()) } else { Err(lost().into()) }
+    }
+
+    /// Keeps what HAProxy serves beside the file until the change is through: if we are killed after
+    /// the file is written, the next attempt can still put it back.
+    async fn keep_old(&mut self) -> Result<()> {
+        let (file, keepsake) = (self.file(), self.keepsake());
+        let Some((bytes, attributes)) = disk::read_with_attributes(&file).await? else { return Ok(()) };
+        let served = |material: &Material| {
+            self.seats
+                .iter()
+                .filter_map(|seat| seat.store.as_ref())
+                .any(|held| material.leaf.serial == held.serial)
+        };
+        if bytes.as_slice() != self.material.text().as_bytes() {
+            if Material::read(&bytes).as_ref().is_some_and(served) {
+                disk::write(&keepsake, bytes.to_vec(), FileAttributes::default()).await?;
+            }
+        } else if let Some(old) = disk::read(&keepsake).await?
+            && Material::read(&old).as_ref().is_some_and(served)
+        {
+            self.disk.adopt(&file, old, attributes);
+        }
+        Ok(())
+    }
+
+    fn keepsake(&self) -> std::path::PathBuf {
+        let file = self.file();
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        file.with_file_name(format!(".{name}.acmekit-previous"))
     }
 
     fn file(&self) -> std::path::PathBuf {

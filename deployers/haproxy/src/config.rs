@@ -85,7 +85,8 @@ pub struct Instance {
     #[serde(default)]
     pub gid: Option<u32>,
     /// HAProxy's `tune.bufsize`, which limits command and certificate together before 3.4. 16384 by
-    /// default, as HAProxy's; it cannot be asked for, and HAProxy 3.2.0 dies of a larger command.
+    /// default, as HAProxy's; it cannot be asked for. Say it exactly: HAProxy 2.6 ends of a command of
+    /// just this length, and 3.2.0 of longer ones.
     #[serde(default = "default::bufsize")]
     pub bufsize: usize,
     /// `tune.cli.max-payload-size`, the same from 3.4 on. 131072 by default.

@@ -37,6 +37,17 @@ impl Disk {
         if same { Ok(()) } else { write(path, content.to_vec(), attributes).await }
     }
 
+    /// An earlier attempt was cut off after it had written the file: this is what it held before.
+    pub(crate) fn adopt(&mut self, path: &Path, bytes: Zeroizing<Vec<u8>>, attributes: FileAttributes) {
+        if !self.files.iter().any(|changed| changed.path == path) {
+            self.files.push(Changed {
+                path: path.to_owned(),
+                before: Some((bytes, attributes)),
+                settled: false,
+            });
+        }
+    }
+
     /// What the file held before this deployment.
     pub(crate) async fn before(&self, path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>> {
         match self.files.iter().find(|changed| changed.path == path) {

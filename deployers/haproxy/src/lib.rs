@@ -37,8 +37,9 @@
 //! of this writing, with more than ten users of a certificate). So the work of
 //! [`deploy`](Deployer::deploy) belongs to the [`HaProxy`] value, not to the future: a dropped
 //! future lets it go on to its end, the next call waits for it, and [`HaProxy::close`] waits for
-//! all of it. A process that is killed in between leaves a note, `.NAME.acmekit-txn` beside the
-//! certificate, from which the next call knows whether the open transaction may be aborted.
+//! all of it. A process that is killed in between leaves two files beside the certificate NAME:
+//! `.NAME.acmekit-txn`, from which the next call knows whether the open transaction may be aborted,
+//! and `.NAME.acmekit-previous`, what was served before, to be put back if the next call fails.
 //!
 //! # Versions
 //! | HAProxy | |

@@ -3,6 +3,8 @@
 use acmekit_core::{Bundle, Origin, PrivateKey};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SerialNumber};
 
+mod commit;
+mod crt_list;
 mod fake;
 
 /// A fresh certificate with a chain of one intermediate.
@@ -27,7 +29,7 @@ use std::time::Duration;
 
 use acmekit_core::{Deployer, ErrorKind, Outcome};
 
-use crate::{Config, CrtList, HaProxy, Instance};
+use crate::{Config, HaProxy};
 use fake::{Fake, Rule};
 
 const VERSIONS: [&str; 5] = ["2.6.12-1+deb12u4", "2.8.0", "3.0.0", "3.2.0", "3.4.0"];
@@ -204,84 +206,6 @@ async fn the_file_is_right_before_haproxy_hears_of_it() {
 }
 
 #[tokio::test]
-async fn after_an_unanswered_commit_nothing_is_sent_for_the_path_any_more() {
-    for pieces in [vec![], vec!["Committing ..........".to_owned()]] {
-        let (old, new) = (certificate(&["a.test"]), certificate(&["a.test"]));
-        let fake = Fake::start("3.2.0", Some(&old));
-        fake.rule("commit", Rule::Say(pieces.concat()));
-        let error = fake.deployer().deploy(&new).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Deploy);
-        assert!(error.hint().unwrap().contains("reload"), "{}", error.report());
-        assert!(error.context().any(|pair| pair == ("served", "unknown")));
-        assert!(fake.holds(&new).1, "the file is not the new one");
-        for _ in 0..2 {
-            let again = fake.deployer().deploy(&new).await.unwrap_err();
-            assert!(again.hint().unwrap().contains("reload"));
-        }
-        let after: Vec<_> =
-            fake.commands().into_iter().skip_while(|c| !c.starts_with("commit")).skip(1).collect();
-        let dangerous = |c: &String| c.starts_with("set") || c.starts_with("abort") || c.contains('*');
-        assert!(!after.iter().any(dangerous), "{after:?}");
-        // HAProxy came to an end with it after all, or was reloaded.
-        fake.state().transaction = None;
-        assert_eq!(fake.deployer().deploy(&new).await.unwrap(), Outcome::Applied);
-        assert_eq!(std::fs::read_dir(fake.folder.path()).unwrap().count(), 2);
-    }
-}
-
-#[tokio::test]
-async fn a_master_may_reload_after_an_unanswered_commit() {
-    let (old, new) = (certificate(&["a.test"]), certificate(&["a.test"]));
-    let fake = Fake::start("3.2.0", Some(&old));
-    fake.state().master = Some((vec![100], vec![90]));
-    fake.state().reload_from = Some(fake.file());
-    fake.rule("commit", Rule::Close);
-    let mut instance = fake.instance();
-    instance.reload = true;
-    let haproxy = HaProxy::new(Config::new(instance)).unwrap();
-    assert_eq!(haproxy.deploy(&new).await.unwrap(), Outcome::Applied);
-    assert_eq!(fake.holds(&new), (true, true));
-    assert!(fake.commands().contains(&"reload".to_owned()));
-    assert_eq!(haproxy.deploy(&new).await.unwrap(), Outcome::AlreadyCurrent);
-}
-
-#[tokio::test]
-async fn a_commit_is_stayed_with_when_the_caller_leaves() {
-    let (old, new) = (certificate(&["a.test"]), certificate(&["a.test"]));
-    let fake = Fake::start("3.0.0", Some(&old));
-    let mut pieces = vec![format!("Committing {}", fake.path())];
-    pieces.extend(std::iter::repeat_n(".".to_owned(), 10));
-    pieces.push("\nSuccess!\n\n".to_owned());
-    // Longer in all than any other command may take.
-    fake.rule("commit", Rule::Slowly(pieces, Duration::from_millis(120)));
-    let haproxy = fake.deployer();
-    tokio::time::timeout(Duration::from_millis(300), haproxy.deploy(&new)).await.unwrap_err();
-    // The next one waits for it, and finds nothing to do.
-    assert_eq!(haproxy.deploy(&new).await.unwrap(), Outcome::AlreadyCurrent);
-    haproxy.close().await;
-    assert_eq!(fake.changes(), ["set ssl cert", "commit ssl cert"]);
-    fake.no_faults();
-}
-
-#[test]
-fn a_commit_outlives_its_runtime() {
-    let (old, new) = (certificate(&["a.test"]), certificate(&["a.test"]));
-    let outer = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let fake = outer.block_on(async { Fake::start("3.0.0", Some(&old)) });
-    let whole = vec![format!("Committing {}.", fake.path()), "\nSuccess!\n\n".to_owned()];
-    fake.rule("commit", Rule::Slowly(whole, Duration::from_millis(300)));
-    let haproxy = fake.deployer();
-    let inner = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    inner
-        .block_on(async { tokio::time::timeout(Duration::from_millis(200), haproxy.deploy(&new)).await })
-        .unwrap_err();
-    drop(inner);
-    assert!(fake.commands().iter().any(|command| command.starts_with("commit")));
-    fake.no_faults();
-    assert!(fake.holds(&new).0);
-}
-
-#[tokio::test]
 async fn a_master_passes_commands_on_to_its_current_workers_only() {
     let (old, new) = (certificate(&["a.test"]), certificate(&["a.test"]));
     let fake = Fake::start("2.6.12", Some(&old));
@@ -332,66 +256,6 @@ async fn haproxys_own_spelling_is_found_by_what_the_store_holds() {
     assert!(error.hint().unwrap().contains("crt_list"));
 }
 
-fn listed(fake: &Fake) -> Instance {
-    let mut instance = fake.instance();
-    let list = fake.folder.path().join("list.txt");
-    let mut crt_list = CrtList::new(list.to_string_lossy());
-    crt_list.options = "[alpn h2] a.test".to_owned();
-    instance.crt_list = Some(crt_list);
-    fake.state().lists.insert(list.to_string_lossy().into_owned(), vec!["/first.pem".to_owned()]);
-    std::io::Write::write_all(&mut std::fs::File::create(list).unwrap(), b"/first.pem\n").unwrap();
-    instance
-}
-
-#[tokio::test]
-async fn a_new_certificate_gets_one_entry_in_list_and_file_and_leaves_none_behind() {
-    let fake = Fake::start("2.6.12", None);
-    let haproxy = HaProxy::new(Config::new(listed(&fake))).unwrap();
-    let list = fake.folder.path().join("list.txt");
-    for _ in 0..2 {
-        haproxy.deploy(&certificate(&["a.test"])).await.unwrap();
-        let wanted = format!("/first.pem\n{} [alpn h2] a.test\n", fake.path());
-        assert_eq!(std::fs::read_to_string(&list).unwrap(), wanted);
-        let lines = fake.state().lists.values().flatten().cloned().collect::<Vec<_>>();
-        assert_eq!(lines, wanted.lines().collect::<Vec<_>>());
-    }
-    for _ in 0..2 {
-        haproxy.remove(&"site".parse().unwrap()).await.unwrap();
-        assert_eq!(std::fs::read_to_string(&list).unwrap(), "/first.pem\n");
-        assert!(fake.state().stores.is_empty() && !fake.file().exists());
-    }
-    fake.no_faults();
-}
-
-#[tokio::test]
-async fn what_the_crt_list_refuses_is_deleted_again() {
-    let fake = Fake::start("3.0.0", None);
-    let refusal = "Can't edit the crt-list: certificate 'P' is empty!\n\n";
-    fake.rule("add ssl crt-list", Rule::Say(refusal.to_owned()));
-    let error = HaProxy::new(Config::new(listed(&fake)))
-        .unwrap()
-        .deploy(&certificate(&["a.test"]))
-        .await
-        .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Deploy);
-    assert_eq!(fake.changes().last().map(String::as_str), Some("del ssl cert"));
-    assert!(fake.state().stores.is_empty() && !fake.file().exists());
-    assert_eq!(std::fs::read_to_string(fake.folder.path().join("list.txt")).unwrap(), "/first.pem\n");
-}
-
-#[tokio::test]
-async fn a_certificate_that_haproxy_needs_is_not_removed() {
-    let old = certificate(&["a.test"]);
-    let fake = Fake::start("2.6.12", Some(&old));
-    let instance = listed(&fake);
-    fake.state().lists.values_mut().for_each(|list| list.push(format!("{} [alpn h2]", fake.path())));
-    let before = fake.state().lists.clone();
-    let error = HaProxy::new(Config::new(instance)).unwrap().remove(old.id()).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Conflict);
-    assert_eq!(fake.state().lists, before);
-    assert_eq!(fake.holds(&old), (true, true));
-}
-
 #[tokio::test]
 async fn two_values_for_one_haproxy_do_not_meet() {
     let (old, new) = (certificate(&["a.test"]), certificate(&["a.test"]));
@@ -399,4 +263,50 @@ async fn two_values_for_one_haproxy_do_not_meet() {
     let (one, two) = (fake.deployer(), fake.deployer());
     let (first, second) = tokio::join!(one.deploy(&new), two.deploy(&new));
     assert_eq!((first.unwrap(), second.unwrap()), (Outcome::Applied, Outcome::AlreadyCurrent));
+}
+
+#[tokio::test]
+async fn the_old_certificate_can_be_put_back_by_the_attempt_after_a_crash() {
+    let (old, new) = (certificate(&["a.test"]), certificate(&["a.test"]));
+    let fake = Fake::start("3.2.0", Some(&old));
+    // Killed after the file was written and before HAProxy heard of it.
+    let text = |bundle: &Bundle| crate::material::Material::of(bundle).unwrap().text().as_bytes().to_vec();
+    let keepsake = fake.folder.path().join(".site.pem.acmekit-previous");
+    let private = acmekit_core::atomic::FileAttributes::default;
+    acmekit_core::atomic::write_file(&keepsake, &text(&old), private()).unwrap();
+    acmekit_core::atomic::write_file(&fake.file(), &text(&new), private()).unwrap();
+    fake.rule(
+        "commit",
+        Rule::Say("inconsistencies between private key and certificate\nCan't commit P!\n\n".to_owned()),
+    );
+    fake.deployer().deploy(&new).await.unwrap_err();
+    assert_eq!(fake.holds(&old), (true, true));
+    assert!(!keepsake.exists());
+    assert_eq!(fake.deployer().deploy(&new).await.unwrap(), Outcome::Applied);
+    assert_eq!(std::fs::read_dir(fake.folder.path()).unwrap().count(), 2);
+}
+
+#[tokio::test]
+async fn a_shared_file_stays_new_when_one_of_two_serves_it() {
+    let (old, new) = (certificate(&["a.test"]), certificate(&["a.test"]));
+    let (one, two) = (Fake::start("2.6.12", Some(&old)), Fake::start("3.2.0", Some(&old)));
+    two.rule(
+        "commit",
+        Rule::Say("inconsistencies between private key and certificate\nCan't commit P!\n\n".to_owned()),
+    );
+    let mut second = two.instance();
+    second.file = one.file();
+    second.haproxy_path = Some(two.path());
+    let haproxy = HaProxy::new(Config::new(one.instance()).and(second)).unwrap();
+    let error = haproxy.deploy(&new).await.unwrap_err();
+    let said = error.to_string();
+    assert!(
+        said.contains("1 of 2") && said.contains("served=previous") && said.contains("file=new"),
+        "{said}"
+    );
+    assert_eq!(one.holds(&new), (true, true));
+    assert!(two.holds(&old).0);
+    assert_eq!(haproxy.deploy(&new).await.unwrap(), Outcome::Applied);
+    assert!(two.holds(&new).0);
+    assert_eq!(std::fs::read_dir(one.folder.path()).unwrap().count(), 2);
 }

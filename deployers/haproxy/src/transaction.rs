@@ -91,7 +91,10 @@ async fn stage(worker: &Worker, path: &str, material: &Material, marks: &Marks) 
 async fn give_up(worker: &Worker, path: &str, marks: &Marks, error: Error) -> Error {
     let open = match worker.list().await {
         Ok(listing) => listing.transaction,
-        Err(failed) => return error.with("left_open", "perhaps").with("list_failed", failed),
+        Err(failed) => {
+            marks.note(&worker.info.process, path, State::Set).await.ok();
+            return error.with("left_open", "perhaps").with("list_failed", failed);
+        }
     };
     let closed = if open.as_deref() == Some(path) { worker.abort(path).await } else { Ok(()) };
     match closed {

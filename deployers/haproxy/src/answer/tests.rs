@@ -116,6 +116,8 @@ fn only_a_whole_success_is_a_commit() {
         ("Committing /certs/site.pemx.\nSuccess!\n\n", Unanswered),
         ("Committing /certs/other.pem.\nSuccess!\n\n", Unanswered),
         ("No ong", Unanswered),
+        ("something new before the work starts\n", Unanswered),
+        ("Can't commit the certificate!\nOperations on certificates are currently locked!\n\n", Refused),
     ] {
         assert_eq!(commit(text, P), want, "{text}");
     }
@@ -126,6 +128,7 @@ fn a_masters_answer_ends_with_an_empty_line_a_commit_with_its_verdict() {
     assert!(is_whole(b"# filename\n/a\n\n", false));
     assert!(!is_whole(b"# filename\n/a\n", false));
     assert!(!is_whole(b"Committing /a..\n\n", true));
+    assert!(!is_whole(b"something new\n\n", true));
     assert!(is_whole(b"Committing /a..\nSuccess!\n\n", true));
     assert!(is_whole(b"Committing /a..\nwhy\nFailed!\n\n", true));
     assert!(is_whole(b"No ongoing transaction! !\nCan't commit /a!\n\n", true));
