@@ -37,7 +37,7 @@ mod tests {
 
     #[test]
     fn long_and_short_lives_have_their_share() {
-        let hours = |count| Duration::from_secs(3600 * count);
+        let hours = |count: u64| Duration::from_secs(3600 * count);
         for (life, want) in
             [(hours(90 * 24), hours(60 * 24)), (hours(45 * 24), hours(30 * 24)), (hours(160), hours(80))]
         {
