@@ -22,6 +22,7 @@ use crate::{CertificateId, Error, ErrorKind, Identifier, PrivateKey, Result, Sec
 pub struct Bundle {
     id: CertificateId,
     chain: Vec<Vec<u8>>,
+    public: Vec<u8>,
     key: Option<PrivateKey>,
     facts: CertificateFacts,
     origin: Origin,
@@ -80,8 +81,8 @@ impl Bundle {
             );
         }
         let chain: Vec<Vec<u8>> = blocks.into_iter().map(pem::Pem::into_contents).collect();
-        let facts = check(&chain, key.as_ref())?;
-        Ok(Self { id, chain, key, facts, origin })
+        let (facts, public) = check(&chain, key.as_ref())?;
+        Ok(Self { id, chain, public, key, facts, origin })
     }
 
     /// Checks that this is what was asked for: the names are covered, and it is valid at `now`.
@@ -113,6 +114,11 @@ impl Bundle {
     /// The private key; `None` if the caller brought a CSR.
     pub fn key(&self) -> Option<&PrivateKey> {
         self.key.as_ref()
+    }
+
+    /// The leaf's public key as DER `SubjectPublicKeyInfo`.
+    pub fn public_key_info(&self) -> &[u8] {
+        &self.public
     }
 
     /// The authority and order it comes from.
@@ -210,7 +216,7 @@ fn refuse(why: &str) -> Error {
     Error::new(ErrorKind::Protocol, "bundle.check", why)
 }
 
-fn check(chain: &[Vec<u8>], key: Option<&PrivateKey>) -> Result<CertificateFacts> {
+fn check(chain: &[Vec<u8>], key: Option<&PrivateKey>) -> Result<(CertificateFacts, Vec<u8>)> {
     let parsed = chain
         .iter()
         .map(|der| match X509Certificate::from_der(der) {
@@ -235,7 +241,8 @@ fn check(chain: &[Vec<u8>], key: Option<&PrivateKey>) -> Result<CertificateFacts
     {
         return Err(refuse("the private key is not the certificate's"));
     }
-    facts(leaf, top, chain.first().map_or(&[], Vec::as_slice))
+    let facts = facts(leaf, top, chain.first().map_or(&[], Vec::as_slice))?;
+    Ok((facts, leaf.public_key().raw.to_vec()))
 }
 
 fn facts(leaf: &X509Certificate<'_>, top: &X509Certificate<'_>, der: &[u8]) -> Result<CertificateFacts> {

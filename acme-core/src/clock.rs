@@ -93,16 +93,11 @@ impl Deadline {
     }
 }
 
-/// `SystemTime` as RFC 3339 text in everything that is stored.
+/// `SystemTime` as RFC 3339 text.
 pub(crate) mod rfc3339 {
     use std::time::SystemTime;
 
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(crate) fn format(time: SystemTime) -> String {
-        jiff::Timestamp::try_from(time)
-            .map_or_else(|_| "out of range".to_owned(), |stamp| format!("{stamp:.0}"))
-    }
+    use serde::Serializer;
 
     pub(crate) fn parse(text: &str) -> Option<SystemTime> {
         text.parse::<jiff::Timestamp>().ok().map(SystemTime::from)
@@ -111,11 +106,6 @@ pub(crate) mod rfc3339 {
     pub(crate) fn serialize<S: Serializer>(time: &SystemTime, out: S) -> Result<S::Ok, S::Error> {
         let stamp = jiff::Timestamp::try_from(*time).map_err(serde::ser::Error::custom)?;
         out.collect_str(&stamp)
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<SystemTime, D::Error> {
-        let text = String::deserialize(input)?;
-        parse(&text).ok_or_else(|| serde::de::Error::custom(format!("`{text}` is not an RFC 3339 time")))
     }
 }
 

@@ -1,17 +1,26 @@
 //! Work in progress.
 
 pub mod atomic;
+mod authority;
 mod bundle;
+mod ca;
 mod challenge;
 mod clock;
 mod csr;
 mod deployer;
+mod effect;
 mod error;
 mod event;
+mod issue;
+mod journal;
 mod key;
+mod lease;
 mod name;
+pub mod order;
+mod pipeline;
 pub mod probe;
 mod provider;
+pub mod renewal;
 mod secret;
 mod solver;
 mod spec;
@@ -19,6 +28,7 @@ mod store;
 
 pub use async_trait::async_trait;
 
+pub use authority::{Authority, Timeouts};
 pub use bundle::{Bundle, CertificateFacts, Origin};
 pub use challenge::{Challenge, ChallengeKind, KeyAuthorization};
 pub use clock::{Clock, Deadline, SystemClock};
@@ -28,6 +38,7 @@ pub use error::{Error, ErrorKind, Problem, Result, Retry};
 pub use event::{Event, Observer, What};
 pub use key::{KeyType, PrivateKey};
 pub use name::{DnsName, Identifier};
+pub use pipeline::{Deployment, Issuance, Pipeline, PipelineBuilder};
 pub use provider::{DnsProvider, ProviderLimits, RecordHandle, TxtRecord, Zone};
 pub use secret::Secret;
 pub use solver::{ChallengeSolver, Presentation};

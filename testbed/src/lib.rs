@@ -1,1 +1,51 @@
-//! Work in progress.
+//! Real servers for tests: [`Pebble`] (an ACME CA), [`Bind`] (DNS with TSIG updates), [`HaProxy`] and
+//! [`Nginx`], each on free loopback ports, in a temporary folder of its own, ended when the value is dropped.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), acmekit_testbed::TestbedError> {
+//! use acmekit_testbed::{Bind, Pebble};
+//!
+//! let dns = Bind::builder().zone("example.test").start().await?;
+//! let ca = Pebble::builder().dns_server(dns.addr()).nonce_reject(15).start().await?;
+//! println!("{} signed by\n{}", ca.directory_url(), ca.root_pem());
+//! # Ok(()) }
+//! ```
+//!
+//! `start()` returns once the server answers; nothing here sleeps for a fixed time. A server also ends when the
+//! test process is killed, because a small watcher holds a pipe to it (see `process.rs`).
+//!
+//! | module | its one job |
+//! |---|---|
+//! | `pebble` | the CA: knobs, what it issued, freeze and restart |
+//! | `bind` | authoritative DNS: zones, TSIG keys, what is in the zone now |
+//! | `haproxy`, `nginx` | the servers that certificates are delivered to |
+//! | `process` | start, watch, signal and end one server |
+//! | `ports` | ports that no other test process takes meanwhile |
+//! | `tls`, `http` | what a client sees: the presented chain, one HTTPS request |
+//! | `wait` | a condition with a deadline |
+
+#[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
+compile_error!("acmekit-testbed needs one crypto provider: enable the feature `aws-lc-rs` or `ring`");
+
+mod bind;
+mod error;
+mod files;
+mod haproxy;
+mod http;
+mod nginx;
+mod pebble;
+mod ports;
+mod process;
+mod program;
+mod tls;
+mod wait;
+
+pub use bind::{Bind, BindBuilder, TsigAlgorithm, TsigKey};
+pub use error::TestbedError;
+pub use haproxy::{HaProxy, HaProxyBuilder};
+pub use http::HttpResponse;
+pub use nginx::{Nginx, NginxBuilder};
+pub use pebble::{Pebble, PebbleBuilder};
+pub use ports::{Port, free_port};
+pub use tls::{Presented, SelfSigned, handshake, self_signed, serial_of};
+pub use wait::wait_for;

@@ -1,0 +1,258 @@
+//! The CA as typed calls. Nothing outside this folder knows of JWS, nonces or HTTP.
+
+pub(crate) mod account;
+mod http;
+mod jws;
+mod wire;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::Method;
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+use self::account::Account;
+use self::http::{Reply, Transport};
+use self::jws::{AccountKey, Signer};
+use self::wire::Directory;
+use crate::order::{AuthorizationSnapshot, OrderSnapshot, OrderStatus};
+use crate::{Authority, Clock, Csr, Deadline, Error, ErrorKind, Identifier, Problem, Result, Retry};
+
+/// How often a request is signed anew after `badNonce`. RFC 8555 section 6.5 wants retries; even
+/// a CA that rejects every second nonce gets through within these.
+const NONCE_ATTEMPTS: usize = 32;
+/// How many times the time of one request all these attempts may take together.
+const NONCE_PATIENCE: u32 = 4;
+/// How often a read is repeated when the CA is unavailable.
+const READ_ATTEMPTS: u32 = 3;
+/// How many authorizations are asked for at once.
+const PARALLEL_READS: usize = 8;
+
+/// One authority, connected when it is first needed.
+#[derive(Debug)]
+pub(crate) struct Ca {
+    pub(crate) authority: Authority,
+    transport: Transport,
+    directory: OnceCell<Directory>,
+}
+
+/// An order, and when the CA wants to be asked again.
+#[derive(Debug)]
+pub(crate) struct Polled {
+    pub(crate) order: OrderSnapshot,
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl Ca {
+    pub(crate) fn new(authority: Authority, clock: Arc<dyn Clock>) -> Result<Self> {
+        let transport = Transport::new(&authority, clock)?;
+        Ok(Self { authority, transport, directory: OnceCell::new() })
+    }
+
+    async fn directory(&self) -> Result<&Directory> {
+        let fetch = || async {
+            let url = self.authority.directory();
+            self.transport.exchange("directory", Method::GET, url, None).await?.json("directory", url)
+        };
+        self.directory.get_or_try_init(fetch).await
+    }
+
+    /// A signed request (RFC 8555 section 6.2). A rejected nonce costs a new signature, never a
+    /// second sending of the same one.
+    async fn post(
+        &self,
+        phase: &str,
+        key: &AccountKey,
+        signer: Signer<'_>,
+        url: &str,
+        payload: Option<&Value>,
+    ) -> Result<Reply> {
+        let new_nonce = &self.directory().await?.new_nonce;
+        let deadline = Deadline::after(self.authority.timeouts().request * NONCE_PATIENCE);
+        let mut attempt = 1;
+        loop {
+            if deadline.is_over() {
+                return Err(deadline
+                    .missed("ca.post", phase)
+                    .with("url", url)
+                    .with("rejected_nonces", attempt - 1));
+            }
+            let nonce = self.transport.nonce(new_nonce).await?;
+            let body = key.sign(signer, &nonce, url, payload)?;
+            let reply = self.transport.exchange(phase, Method::POST, url, Some(body)).await?;
+            let rejected = reply.problem().as_ref().map(Problem::acme_type) == Some("badNonce");
+            if !rejected || attempt == NONCE_ATTEMPTS {
+                return Ok(reply);
+            }
+            self.transport.distrust_nonces();
+            attempt += 1;
+        }
+    }
+
+    /// A POST-as-GET (section 6.3): has no effect, so it is repeated when the CA is unavailable.
+    async fn read(&self, phase: &str, account: &Account, url: &str) -> Result<Reply> {
+        let mut attempt = 1;
+        loop {
+            let reply = self.post(phase, &account.key, Signer::Account(&account.url), url, None).await;
+            let error = match reply.and_then(|reply| reply.success(phase, url)) {
+                Err(error) if error.kind() == ErrorKind::Unavailable && attempt < READ_ATTEMPTS => error,
+                done => return done,
+            };
+            let pause = match error.retry() {
+                // A CA that wants more than this is better left alone until the next run.
+                Retry::After(wait) if wait > Duration::from_secs(10) => return Err(error),
+                Retry::After(wait) => wait,
+                _ => Duration::from_millis(250) * 2u32.pow(attempt),
+            };
+            tracing::debug!(%error, ?pause, "asking again");
+            tokio::time::sleep(pause).await;
+            attempt += 1;
+        }
+    }
+
+    /// Section 7.4: a new order. Not repeated here: the caller has a journal and a budget.
+    pub(crate) async fn new_order(
+        &self,
+        account: &Account,
+        identifiers: &BTreeSet<Identifier>,
+        profile: Option<&str>,
+    ) -> Result<OrderSnapshot> {
+        let directory = self.directory().await?;
+        let mut payload = json!({ "identifiers": wire::identifiers(identifiers) });
+        if let Some(profile) = profile {
+            check_profile(directory, profile)?;
+            payload["profile"] = json!(profile);
+        }
+        let url = &directory.new_order;
+        let signer = Signer::Account(&account.url);
+        let reply = self
+            .post("newOrder", &account.key, signer, url, Some(&payload))
+            .await?
+            .success("newOrder", url)?;
+        let location = reply.location("newOrder")?;
+        Ok(self.snapshot(account, reply, location, true).await?.order)
+    }
+
+    /// The order as it is now, with its authorizations.
+    pub(crate) async fn order(&self, account: &Account, url: &str) -> Result<OrderSnapshot> {
+        let reply = self.read("order", account, url).await?;
+        Ok(self.snapshot(account, reply, url.to_owned(), true).await?.order)
+    }
+
+    /// The order as it is now; its authorizations only where they say why it failed.
+    pub(crate) async fn poll(&self, phase: &str, account: &Account, url: &str) -> Result<Polled> {
+        let reply = self.read(phase, account, url).await?;
+        self.snapshot(account, reply, url.to_owned(), false).await
+    }
+
+    async fn snapshot(&self, account: &Account, reply: Reply, url: String, deep: bool) -> Result<Polled> {
+        let retry_after = reply.retry_after;
+        let wire: wire::Order = reply.json("order", &url)?;
+        let authorizations = wire.authorizations.clone();
+        let mut order = wire.into_snapshot(url);
+        let wanted = match order.status {
+            OrderStatus::Pending => deep,
+            OrderStatus::Invalid => true,
+            _ => false,
+        };
+        if wanted {
+            let failed = order.status == OrderStatus::Invalid;
+            order.authorizations = match self.authorizations(account, &authorizations).await {
+                // What says why the order failed must not hide that it failed.
+                Err(error) if failed => {
+                    tracing::debug!(%error, "the reasons of a failed order could not be read");
+                    Vec::new()
+                }
+                read => read?,
+            };
+        }
+        Ok(Polled { order, retry_after })
+    }
+
+    async fn authorizations(&self, account: &Account, urls: &[String]) -> Result<Vec<AuthorizationSnapshot>> {
+        stream::iter(urls)
+            .map(|url| async move {
+                let wire: wire::Authorization =
+                    self.read("authorization", account, url).await?.json("authorization", url)?;
+                wire.into_snapshot(url.clone())
+            })
+            .buffered(PARALLEL_READS)
+            .try_collect()
+            .await
+    }
+
+    /// Section 7.5.1: tells the CA that the answer stands.
+    pub(crate) async fn respond(&self, account: &Account, challenge: &str) -> Result<()> {
+        let signer = Signer::Account(&account.url);
+        let reply = self.post("challenge", &account.key, signer, challenge, Some(&json!({}))).await?;
+        reply.success("challenge", challenge).map(drop)
+    }
+
+    /// Section 7.4: sends the CSR.
+    pub(crate) async fn finalize(
+        &self,
+        account: &Account,
+        order: &OrderSnapshot,
+        csr: &Csr,
+    ) -> Result<Polled> {
+        let payload = json!({ "csr": BASE64_URL_SAFE_NO_PAD.encode(csr.as_der()) });
+        let signer = Signer::Account(&account.url);
+        let reply = self.post("finalize", &account.key, signer, &order.finalize, Some(&payload)).await?;
+        self.snapshot(account, reply.success("finalize", &order.finalize)?, order.url.clone(), false).await
+    }
+
+    /// Section 7.4.2: downloads the chain; with a preference, the one whose topmost certificate was
+    /// signed by that root, if the CA offers it.
+    pub(crate) async fn certificate(
+        &self,
+        account: &Account,
+        url: &str,
+        preferred: Option<&str>,
+    ) -> Result<String> {
+        let reply = self.read("certificate", account, url).await?;
+        let default = text(&reply)?;
+        let Some(root) = preferred.filter(|root| !topped_by(&default, root)) else { return Ok(default) };
+        for alternate in reply.links("alternate") {
+            let chain = text(&self.read("certificate", account, &alternate).await?)?;
+            if topped_by(&chain, root) {
+                return Ok(chain);
+            }
+        }
+        tracing::warn!(root, "the CA offers no chain to the preferred root; its default is taken");
+        Ok(default)
+    }
+}
+
+fn text(reply: &Reply) -> Result<String> {
+    String::from_utf8(reply.body.to_vec()).map_err(|_| {
+        Error::new(ErrorKind::Protocol, "ca.certificate", "the CA's certificate chain is not text")
+    })
+}
+
+/// Whether the last certificate of a PEM chain was issued by this common name.
+fn topped_by(chain: &str, root: &str) -> bool {
+    use x509_parser::prelude::{FromDer, X509Certificate};
+    let last = pem::parse_many(chain).ok().and_then(|mut blocks| blocks.pop());
+    last.is_some_and(|block| {
+        X509Certificate::from_der(block.contents())
+            .is_ok_and(|(_, top)| top.issuer().iter_common_name().any(|cn| cn.as_str() == Ok(root)))
+    })
+}
+
+fn check_profile(directory: &Directory, profile: &str) -> Result<()> {
+    let refuse = |why: &str| Error::new(ErrorKind::Config, "ca.profile", why).with("profile", profile);
+    match &directory.meta.profiles {
+        None => Err(refuse("this CA offers no profiles").with_hint("leave the profile out")),
+        Some(offered) if offered.contains_key(profile) => Ok(()),
+        Some(offered) => {
+            let names: Vec<&str> = offered.keys().map(String::as_str).collect();
+            Err(refuse("this CA does not offer the profile")
+                .with_hint(format!("it offers: {}", names.join(", "))))
+        }
+    }
+}

@@ -1,0 +1,468 @@
+//! The main path: one certificate from spec to bundle, read top-down.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{join_all, try_join_all};
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use crate::ca::Polled;
+use crate::ca::account::Account;
+use crate::effect::effect;
+use crate::journal::{Attempt, Journal, Presented};
+use crate::order::{AuthorizationSnapshot, ChallengeStatus, OrderSnapshot, Step, next_step};
+use crate::{
+    Bundle, CertificateSpec, Challenge, ChallengeSolver, Csr, Deadline, Error, ErrorKind, KeyAuthorization,
+    Origin, Pipeline, Presentation, PrivateKey, Result, What,
+};
+
+/// How many challenges are presented, and answered, at once.
+const PARALLEL: usize = 4;
+/// How often an order that has become useless is given up for a new one, in one run.
+const FRESH_STARTS: usize = 2;
+
+/// One run for one certificate, alone on it by a lease.
+#[derive(Debug)]
+pub(crate) struct Run<'a> {
+    pipeline: &'a Pipeline,
+    spec: &'a CertificateSpec,
+    account: Arc<Account>,
+    pub(crate) journal: Journal<'a>,
+    /// The authorizations answered in this run.
+    answered: BTreeSet<String>,
+}
+
+/// Gets a certificate: goes on where the journal says, or starts with a new order.
+pub(crate) async fn issue(run: &mut Run<'_>) -> Result<Bundle> {
+    let mut starts = 0;
+    loop {
+        run.prepare_attempt().await?;
+        let order = match run.resume_order().await? {
+            Some(order) => order,
+            None => run.create_order().await?,
+        };
+        let proved = run.prove(order).await;
+        // Whatever came of it, nothing is left behind where the CA looked.
+        clean_up_quietly(run.pipeline, &mut run.journal).await?;
+        match proved? {
+            Proved::Authorized(order) => {
+                if let Some(bundle) = run.finalize(order).await? {
+                    return Ok(bundle);
+                }
+            }
+            Proved::Useless(why) => tracing::info!(why, "the order is given up"),
+        }
+        run.abandon_order().await?;
+        starts += 1;
+        if starts > FRESH_STARTS {
+            return Err(Error::new(ErrorKind::Protocol, "issue", "one order after the other became useless")
+                .with("orders", starts)
+                .with_hint("the CA gives orders that expire at once: check this machine's clock"));
+        }
+    }
+}
+
+/// What came of proving control.
+enum Proved {
+    /// The CA is convinced.
+    Authorized(OrderSnapshot),
+    /// The order cannot be gone on with, through nobody's fault.
+    Useless(&'static str),
+}
+
+impl<'a> Run<'a> {
+    pub(crate) fn new(
+        pipeline: &'a Pipeline,
+        spec: &'a CertificateSpec,
+        account: Arc<Account>,
+        journal: Journal<'a>,
+    ) -> Self {
+        Self { pipeline, spec, account, journal, answered: BTreeSet::new() }
+    }
+
+    /// Key and CSR are on the disk before there is an order they could be needed for.
+    async fn prepare_attempt(&mut self) -> Result<()> {
+        let authority = self.pipeline.ca.authority.id();
+        if let Some(attempt) = &self.journal.record.attempt
+            && attempt.spec == *self.spec
+            && attempt.authority == authority
+        {
+            return Ok(());
+        }
+        // What an attempt for another wish has put up goes away before the journal forgets it.
+        clean_up_quietly(self.pipeline, &mut self.journal).await?;
+        let (key, csr) = match self.spec.csr() {
+            Some(csr) => (None, csr.clone()),
+            None => {
+                let key = PrivateKey::generate(self.spec.wanted_key_type()).await?;
+                let csr = Csr::generate(&key, self.spec.identifiers())?;
+                (Some(key), csr)
+            }
+        };
+        self.journal.record.attempt =
+            Some(Attempt { spec: self.spec.clone(), authority: authority.to_owned(), key, csr, order: None });
+        self.journal.write("journal.key").await
+    }
+
+    /// The order of the journal, if the CA still knows it.
+    async fn resume_order(&mut self) -> Result<Option<OrderSnapshot>> {
+        let Some(url) = self.attempt()?.order.clone() else { return Ok(None) };
+        match self.pipeline.ca.order(&self.account, &url).await {
+            Ok(order) => {
+                self.tell(What::OrderResumed { order: url });
+                Ok(Some(order))
+            }
+            Err(error) if is_gone(&error) => {
+                tracing::info!(%error, "the CA does not know the order any more");
+                self.abandon_order().await?;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Orders, and writes down the order's URL before anything else happens.
+    async fn create_order(&mut self) -> Result<OrderSnapshot> {
+        let order = match effect("order.new", self.new_order()).await {
+            Err(error) if has_lost_account(&error) => {
+                self.account = self.pipeline.account_again(self.spec.id(), &self.account).await?;
+                effect("order.new", self.new_order()).await?
+            }
+            done => done?,
+        };
+        self.attempt_mut()?.order = Some(order.url.clone());
+        self.journal.write("journal.order").await?;
+        self.tell(What::OrderCreated { order: order.url.clone() });
+        Ok(order)
+    }
+
+    async fn new_order(&self) -> Result<OrderSnapshot> {
+        let profile = self.spec.wanted_profile();
+        self.pipeline.ca.new_order(&self.account, self.spec.identifiers(), profile).await
+    }
+
+    async fn abandon_order(&mut self) -> Result<()> {
+        self.attempt_mut()?.order = None;
+        self.journal.write("journal.abandon").await
+    }
+
+    /// Present all, wait once for all, answer all; until the CA is convinced or has refused.
+    async fn prove(&mut self, mut order: OrderSnapshot) -> Result<Proved> {
+        loop {
+            match next_step(&order, &self.answered, self.pipeline.now()) {
+                Step::Prove(which) => self.answer(&order, &which).await?,
+                Step::Wait if !is_pending(&order) => return Ok(Proved::Authorized(order)),
+                Step::Wait => {}
+                Step::Finalize | Step::Download(_) => {
+                    self.tell(What::Authorized);
+                    return Ok(Proved::Authorized(order));
+                }
+                Step::StartOver(why) => return Ok(Proved::Useless(why)),
+                Step::Failed(error) => {
+                    self.abandon_order().await?;
+                    return Err(error);
+                }
+            }
+            order = self.poll("validation", &order, None).await?;
+        }
+    }
+
+    /// Sends the CSR, waits for the certificate, downloads and checks it. `None` if the order is of
+    /// no use any more.
+    async fn finalize(&mut self, mut order: OrderSnapshot) -> Result<Option<Bundle>> {
+        let attempt = self.attempt()?.clone();
+        let mut wait = None;
+        loop {
+            match next_step(&order, &self.answered, self.pipeline.now()) {
+                Step::Finalize => {
+                    let sent = self.pipeline.ca.finalize(&self.account, &order, &attempt.csr);
+                    let polled = effect("order.finalize", sent).await?;
+                    (order, wait) = (polled.order, polled.retry_after);
+                    continue;
+                }
+                Step::Download(url) => {
+                    let chain =
+                        self.pipeline.ca.certificate(&self.account, &url, self.spec.wanted_chain()).await?;
+                    return self.check(&chain, attempt, &order).map(Some);
+                }
+                Step::Wait => {}
+                Step::StartOver(why) => {
+                    tracing::info!(why, "the order is given up");
+                    return Ok(None);
+                }
+                Step::Prove(_) => {
+                    return Err(Error::new(
+                        ErrorKind::Protocol,
+                        "issue.finalize",
+                        "an authorized order became pending again",
+                    )
+                    .with("order", &order.url));
+                }
+                Step::Failed(error) => {
+                    self.abandon_order().await?;
+                    return Err(error);
+                }
+            }
+            order = self.poll("issuance", &order, wait.take()).await?;
+        }
+    }
+
+    fn check(&self, chain: &str, attempt: Attempt, order: &OrderSnapshot) -> Result<Bundle> {
+        let origin = Origin::new(attempt.authority, &order.url);
+        let bundle = Bundle::new(self.spec.id().clone(), chain, attempt.key, origin)?;
+        bundle.check_against(self.spec.identifiers(), self.pipeline.now())?;
+        if bundle.public_key_info() != attempt.csr.public_key_info() {
+            return Err(Error::new(
+                ErrorKind::Protocol,
+                "issue.check",
+                "the certificate is for another key than the CSR's",
+            )
+            .with("order", &order.url));
+        }
+        let facts = bundle.facts();
+        self.tell(What::CertificateIssued { serial: facts.serial.clone(), not_after: facts.not_after });
+        Ok(bundle)
+    }
+
+    /// Asks until the order's next step is not to wait, or the deadline has passed. The CA's
+    /// `Retry-After` is obeyed; without one the pauses grow from a fifth of a second to five.
+    async fn poll(
+        &self,
+        phase: &str,
+        order: &OrderSnapshot,
+        mut wait: Option<Duration>,
+    ) -> Result<OrderSnapshot> {
+        let deadline = Deadline::after(self.pipeline.ca.authority.timeouts().poll);
+        let mut pause = Duration::from_millis(200);
+        loop {
+            if let Some(wait) = wait.take()
+                && !deadline.sleep(wait).await
+            {
+                return Err(deadline.missed("issue.poll", phase).with("order", &order.url));
+            }
+            let Polled { order, retry_after } =
+                self.pipeline.ca.poll(phase, &self.account, &order.url).await?;
+            if !matches!(next_step(&order, &self.answered, self.pipeline.now()), Step::Wait) {
+                return Ok(order);
+            }
+            wait = Some(retry_after.unwrap_or(pause));
+            pause = (pause * 2).min(Duration::from_secs(5));
+        }
+    }
+
+    /// Answers these authorizations of the order.
+    async fn answer(&mut self, order: &OrderSnapshot, which: &[usize]) -> Result<()> {
+        let timeouts = *self.pipeline.ca.authority.timeouts();
+        let authorizations: Vec<&AuthorizationSnapshot> =
+            which.iter().filter_map(|position| order.authorizations.get(*position)).collect();
+
+        // Decide what to put up, and write it down.
+        let deadline = Deadline::after(timeouts.present);
+        let plans = try_join_all(authorizations.iter().map(|authz| self.plan(authz, deadline))).await?;
+        for plan in &plans {
+            let presented = &mut self.journal.record.presented;
+            presented.retain(|old| {
+                old.authorization != plan.authorization || old.presentation == plan.presentation
+            });
+            if !presented.iter().any(|old| old.authorization == plan.authorization) {
+                let (authorization, presentation) = (plan.authorization.clone(), plan.presentation.clone());
+                presented.push(Presented { authorization, presentation });
+            }
+        }
+        self.journal.write("journal.intents").await?;
+
+        // Put it up, and write down by what it can be taken away.
+        let up = stream::iter(&plans).map(|plan| plan.present(deadline)).buffer_unordered(PARALLEL);
+        let up: Vec<(&Plan, Presentation)> = up.try_collect().await?;
+        for (plan, presentation) in up {
+            let identifier = presentation.challenge().identifier.clone();
+            self.tell(What::ChallengePresented { identifier, kind: plan.solver.kind() });
+            for presented in &mut self.journal.record.presented {
+                if presented.authorization == plan.authorization {
+                    presented.presentation = presentation.clone();
+                }
+            }
+        }
+        self.journal.write("journal.presented").await?;
+
+        // Wait once for all.
+        let started = Deadline::after(timeouts.ready);
+        let standing = self.journal.record.presented.iter();
+        try_join_all(standing.filter_map(|presented| {
+            let plan = plans.iter().find(|plan| plan.authorization == presented.authorization)?;
+            Some(started.run(
+                "solver.ready",
+                "propagation",
+                plan.solver.ready(&presented.presentation, started),
+            ))
+        }))
+        .await?;
+        self.tell(What::ChallengesReady { after: timeouts.ready.saturating_sub(started.remaining()) });
+
+        // Tell the CA.
+        let told = plans.iter().filter(|plan| plan.untold).map(|plan| {
+            effect("challenge.respond", self.pipeline.ca.respond(&self.account, &plan.challenge))
+        });
+        stream::iter(told).buffer_unordered(PARALLEL).try_collect::<Vec<()>>().await?;
+        self.answered.extend(plans.into_iter().map(|plan| plan.authorization));
+        Ok(())
+    }
+
+    /// Chooses how to answer one authorization: as the journal says, or by the first solver that
+    /// fits one of the challenges offered and knows the name.
+    async fn plan(&self, authz: &AuthorizationSnapshot, deadline: Deadline) -> Result<Plan> {
+        let mut refused = None;
+        for solver in &self.pipeline.solvers {
+            let Some(offered) = authz.challenges.iter().find(|offered| offered.kind == solver.kind()) else {
+                continue;
+            };
+            let token = offered.token.as_deref().unwrap_or_default();
+            if token.is_empty() || !token.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            {
+                return Err(Error::new(
+                    ErrorKind::Protocol,
+                    "issue.challenge",
+                    "the CA's token is not base64url (RFC 8555 section 8)",
+                )
+                .with("identifier", &authz.identifier)
+                .with("kind", &offered.kind));
+            }
+            let proof = KeyAuthorization::new(token, &self.account.thumbprint);
+            let challenge = Challenge::new(authz.identifier.clone(), offered.kind.clone(), token, proof);
+            let journaled = self.journal.record.presented.iter().find(|presented| {
+                presented.authorization == authz.url && *presented.presentation.challenge() == challenge
+            });
+            let presentation = match journaled {
+                Some(presented) => presented.presentation.clone(),
+                None => match deadline
+                    .run("solver.prepare", "prepare", solver.prepare(&challenge, deadline))
+                    .await
+                {
+                    Ok(presentation) => presentation,
+                    Err(error) if error.kind() == ErrorKind::ZoneNotFound => {
+                        refused = refused.or(Some(error));
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                },
+            };
+            return Ok(Plan {
+                solver: Arc::clone(solver),
+                authorization: authz.url.clone(),
+                challenge: offered.url.clone(),
+                untold: offered.status == ChallengeStatus::Pending,
+                presentation,
+            });
+        }
+        Err(refused.unwrap_or_else(|| {
+            let offered: Vec<&str> = authz.challenges.iter().map(|offered| offered.kind.as_str()).collect();
+            Error::new(
+                ErrorKind::Config,
+                "issue.challenge",
+                "no solver of this pipeline fits a challenge the CA offers",
+            )
+            .with("identifier", &authz.identifier)
+            .with("offered", offered.join(" "))
+            .with_hint("wildcards need dns-01; addresses need http-01 or tls-alpn-01")
+        }))
+    }
+
+    fn attempt(&self) -> Result<&Attempt> {
+        self.journal.record.attempt.as_ref().ok_or_else(no_attempt)
+    }
+
+    fn attempt_mut(&mut self) -> Result<&mut Attempt> {
+        self.journal.record.attempt.as_mut().ok_or_else(no_attempt)
+    }
+
+    fn tell(&self, what: What) {
+        self.pipeline.tell(self.spec.id(), what);
+    }
+}
+
+/// How one authorization is answered.
+struct Plan {
+    solver: Arc<dyn ChallengeSolver>,
+    authorization: String,
+    challenge: String,
+    /// The CA still waits to be told.
+    untold: bool,
+    presentation: Presentation,
+}
+
+impl Plan {
+    async fn present(&self, deadline: Deadline) -> Result<(&Self, Presentation)> {
+        let work =
+            deadline.run("solver.present", "present", self.solver.present(&self.presentation, deadline));
+        let presentation = effect("challenge.present", work).await?;
+        Ok((self, presentation))
+    }
+}
+
+/// Takes away everything the journal names, and writes down what is gone. What cannot be taken
+/// away stays in the journal; the first reason is the error.
+pub(crate) async fn clean_up(pipeline: &Pipeline, journal: &mut Journal<'_>) -> Result<()> {
+    if journal.record.presented.is_empty() {
+        return Ok(());
+    }
+    let deadline = Deadline::after(pipeline.ca.authority.timeouts().cleanup);
+    let presented = std::mem::take(&mut journal.record.presented);
+    let work = join_all(presented.iter().map(|presented| take_away(pipeline, presented, deadline))).await;
+    let mut failed = None;
+    for (presented, gone) in presented.into_iter().zip(work) {
+        let identifier = presented.presentation.challenge().identifier.clone();
+        match gone {
+            Ok(()) => pipeline.tell(&journal.record.certificate, What::ChallengeCleaned { identifier }),
+            Err(error) => {
+                let told = What::CleanupFailed { identifier, error: error.to_string() };
+                pipeline.tell(&journal.record.certificate, told);
+                journal.record.presented.push(presented);
+                failed = failed.or(Some(error));
+            }
+        }
+    }
+    journal.write("journal.cleaned").await?;
+    failed.map_or(Ok(()), Err)
+}
+
+/// As [`clean_up`], where what stays behind must not stand in the certificate's way: it has been
+/// told as an event and is in the journal. A journal that cannot be written does.
+pub(crate) async fn clean_up_quietly(pipeline: &Pipeline, journal: &mut Journal<'_>) -> Result<()> {
+    match clean_up(pipeline, journal).await {
+        Err(error) if matches!(error.kind(), ErrorKind::Storage | ErrorKind::Conflict) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+async fn take_away(pipeline: &Pipeline, presented: &Presented, deadline: Deadline) -> Result<()> {
+    let kind = &presented.presentation.challenge().kind;
+    let Some(solver) = pipeline.solvers.iter().find(|solver| solver.kind() == *kind) else {
+        return Err(Error::new(
+            ErrorKind::Config,
+            "issue.cleanup",
+            "no solver of this pipeline can take this away",
+        )
+        .with("kind", kind)
+        .with_hint("run once with the solver that presented it"));
+    };
+    let work = deadline.run("solver.cleanup", "cleanup", solver.cleanup(&presented.presentation, deadline));
+    effect("challenge.cleanup", work).await
+}
+
+fn is_pending(order: &OrderSnapshot) -> bool {
+    order.status == crate::order::OrderStatus::Pending
+}
+
+/// The CA says that there is no such thing, or that it is not this account's.
+fn is_gone(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Auth) || has_lost_account(error)
+}
+
+fn has_lost_account(error: &Error) -> bool {
+    error.problem().is_some_and(|problem| problem.acme_type() == "accountDoesNotExist")
+}
+
+fn no_attempt() -> Error {
+    Error::new(ErrorKind::Other, "issue", "the journal has no attempt; this is a bug in acmekit")
+}

@@ -1,0 +1,118 @@
+//! The write-ahead record of one certificate: what is under way, so that a crash loses nothing.
+//!
+//! | written | before |
+//! |---|---|
+//! | key and CSR | the order is made |
+//! | the order's URL | anything is presented |
+//! | what is going to be presented | it is presented |
+//! | by what it can be taken away | the CA is told |
+//! | nothing left to take away | the CSR is sent |
+//!
+//! The entry `journals/<certificate>` disappears when the bundle is stored and nothing is left to
+//! take away.
+
+use serde::{Deserialize, Serialize};
+
+use crate::bundle::position;
+use crate::effect::effect;
+use crate::{
+    CertificateId, CertificateSpec, Condition, Csr, Error, ErrorKind, Expected, Lease, Presentation,
+    PrivateKey, Result, Secret, Store, StoreKey, Version, key,
+};
+
+/// An open journal, with the lease under which it is written.
+#[derive(Debug)]
+pub(crate) struct Journal<'a> {
+    store: &'a dyn Store,
+    lease: &'a Lease,
+    entry: StoreKey,
+    version: Option<Version>,
+    pub(crate) record: Record,
+}
+
+/// What is under way.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Record {
+    format: u32,
+    pub(crate) certificate: CertificateId,
+    /// What is being made; `None` if all that is left is to take something away.
+    pub(crate) attempt: Option<Attempt>,
+    /// What stands, or may stand, where a CA would look.
+    pub(crate) presented: Vec<Presented>,
+}
+
+/// One attempt at a certificate.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Attempt {
+    pub(crate) spec: CertificateSpec,
+    pub(crate) authority: String,
+    #[serde(with = "key::stored")]
+    pub(crate) key: Option<PrivateKey>,
+    pub(crate) csr: Csr,
+    /// The order's URL, once the CA has told it.
+    pub(crate) order: Option<String>,
+}
+
+/// One answer to a challenge.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Presented {
+    pub(crate) authorization: String,
+    pub(crate) presentation: Presentation,
+}
+
+impl<'a> Journal<'a> {
+    /// Opens the journal of a certificate; an empty one if there is none.
+    pub(crate) async fn open(store: &'a dyn Store, lease: &'a Lease, id: &CertificateId) -> Result<Self> {
+        let entry = key_of(id)?;
+        let (record, version) = match store.load(&entry).await? {
+            Some(found) => (decode(&entry, found.value.expose())?, Some(found.version)),
+            None => {
+                (Record { format: 1, certificate: id.clone(), attempt: None, presented: Vec::new() }, None)
+            }
+        };
+        Ok(Self { store, lease, entry, version, record })
+    }
+
+    /// Writes the record; `what` names the step for whoever reads the log.
+    pub(crate) async fn write(&mut self, what: &'static str) -> Result<()> {
+        let bytes = serde_json::to_vec_pretty(&self.record).map_err(|e| {
+            Error::new(ErrorKind::Storage, "journal.write", "could not encode the journal").with_source(e)
+        })?;
+        let expected = self.version.map_or(Expected::Absent, Expected::Version);
+        let condition = Condition::expecting(expected).under(self.lease);
+        let value = Secret::new(bytes);
+        self.version = Some(effect(what, self.store.save(&self.entry, &value, &condition)).await?);
+        Ok(())
+    }
+
+    /// Ends the attempt: the journal disappears, unless something is left to take away.
+    pub(crate) async fn close(&mut self) -> Result<()> {
+        self.record.attempt = None;
+        if !self.record.presented.is_empty() {
+            return self.write("journal.leftovers").await;
+        }
+        let Some(version) = self.version.take() else { return Ok(()) };
+        let condition = Condition::expecting(Expected::Version(version)).under(self.lease);
+        effect("journal.close", self.store.delete(&self.entry, &condition)).await
+    }
+}
+
+fn key_of(id: &CertificateId) -> Result<StoreKey> {
+    format!("journals/{id}").parse()
+}
+
+fn decode(entry: &StoreKey, bytes: &[u8]) -> Result<Record> {
+    let damaged = |why: String| {
+        Error::new(ErrorKind::Storage, "journal.open", format!("the journal is damaged: {why}"))
+            .with("entry", entry)
+            .with_hint(
+                "the store keeps older versions; deleting it orders anew and may leave a TXT record behind",
+            )
+    };
+    let record: Record = serde_json::from_slice(bytes)
+        .map_err(|e| damaged(format!("it is not what acmekit wrote, {}", position(&e))))?;
+    if record.format != 1 {
+        return Err(damaged(format!("its format {} is newer than this program", record.format)));
+    }
+    Ok(record)
+}

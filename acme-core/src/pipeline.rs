@@ -1,0 +1,409 @@
+//! The parts put together: [`Pipeline`].
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::Mutex;
+
+use crate::ca::Ca;
+use crate::ca::account::{self, Account};
+use crate::effect::effect;
+use crate::issue::Run;
+use crate::journal::Journal;
+use crate::{
+    Authority, Bundle, CertificateId, CertificateSpec, ChallengeKind, ChallengeSolver, Clock, Condition,
+    Deadline, Deployer, Error, ErrorKind, Event, Expected, Lease, Observer, Outcome, Result, Secret, Store,
+    StoreKey, SystemClock, Version, What, issue, lease, renewal,
+};
+
+/// How long the lease on a certificate lasts without renewal; it is renewed three times in it.
+const LEASE: Duration = Duration::from_secs(60);
+
+/// An authority, a store, solvers and deployers: all that a certificate needs.
+///
+/// ```no_run
+/// use std::sync::Arc;
+/// use acmekit_core::{Authority, CertificateSpec, Pipeline, solvers::Http01, stores::FileStore};
+///
+/// # async fn run() -> acmekit_core::Result<()> {
+/// let pipeline = Pipeline::builder(
+///     Authority::lets_encrypt_staging().contact("mailto:ops@example.com").agree_to_terms(),
+///     Arc::new(FileStore::open("/var/lib/acme")?),
+/// )
+/// .solver(Http01::webroot("/var/www/html"))
+/// .build()?;
+/// let issuance = pipeline.obtain(&CertificateSpec::new(["example.com"])?).await?;
+/// println!("valid until {:?}", issuance.bundle.facts().not_after);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Pipeline {
+    pub(crate) ca: Ca,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) solvers: Vec<Arc<dyn ChallengeSolver>>,
+    deployers: Vec<Arc<dyn Deployer>>,
+    observers: Vec<Arc<dyn Observer>>,
+    clock: Arc<dyn Clock>,
+    account: Mutex<Option<Arc<Account>>>,
+}
+
+/// What [`Pipeline::obtain`] and [`Pipeline::renew`] answer.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Issuance {
+    /// The certificate, as it is in the store.
+    pub bundle: Bundle,
+    /// Whether it was ordered in this call.
+    pub fresh: bool,
+    /// What became of each deployment. A failed one does not fail the certificate: call
+    /// [`Pipeline::obtain`] again to repeat it; nothing is ordered for that.
+    pub deployments: Vec<Deployment>,
+    /// When it is due by its lifetime.
+    pub renew_at: SystemTime,
+}
+
+/// What became of one deployment.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Deployment {
+    /// The deployer's id.
+    pub deployer: String,
+    /// Served, or why not.
+    pub result: Result<Outcome>,
+}
+
+impl Issuance {
+    /// Itself, if every deployment succeeded; else the first failure.
+    ///
+    /// # Errors
+    /// What the deployer failed with.
+    pub fn served(mut self) -> Result<Self> {
+        match self.deployments.iter().position(|deployment| deployment.result.is_err()) {
+            None => Ok(self),
+            Some(failed) => match self.deployments.swap_remove(failed).result {
+                Err(error) => Err(error),
+                Ok(_) => Ok(self),
+            },
+        }
+    }
+}
+
+/// Puts a [`Pipeline`] together.
+#[derive(Debug)]
+pub struct PipelineBuilder {
+    authority: Authority,
+    store: Arc<dyn Store>,
+    solvers: Vec<Arc<dyn ChallengeSolver>>,
+    deployers: Vec<Arc<dyn Deployer>>,
+    observers: Vec<Arc<dyn Observer>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl PipelineBuilder {
+    /// Adds a way to answer challenges. The first that the CA offers is taken; one of each kind.
+    #[must_use]
+    pub fn solver(mut self, solver: impl ChallengeSolver + 'static) -> Self {
+        self.solvers.push(Arc::new(solver));
+        self
+    }
+
+    /// Adds a place to deploy to. They are served in this order, each whatever befalls the others.
+    #[must_use]
+    pub fn deployer(mut self, deployer: impl Deployer + 'static) -> Self {
+        self.deployers.push(Arc::new(deployer));
+        self
+    }
+
+    /// Adds somebody to be told of each [`Event`].
+    #[must_use]
+    pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
+        self.observers.push(Arc::new(observer));
+        self
+    }
+
+    /// Sets the clock; by default the machine's own.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Puts it together. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if there is no solver, or two of the same kind, or two deployers with
+    /// the same id.
+    pub fn build(self) -> Result<Pipeline> {
+        let refuse = |why: String, hint: &str| {
+            Err(Error::new(ErrorKind::Config, "pipeline.build", why).with_hint(hint))
+        };
+        if self.solvers.is_empty() {
+            return refuse(
+                "there is no challenge solver".to_owned(),
+                "add one with `solver(…)`: dns-01 or http-01",
+            );
+        }
+        let kinds: Vec<ChallengeKind> = self.solvers.iter().map(|solver| solver.kind()).collect();
+        if let Some(twice) = repeated(&kinds) {
+            return refuse(
+                format!("there are two solvers for {twice}"),
+                "one dns-01 solver can hold several DNS providers",
+            );
+        }
+        let ids: Vec<&str> = self.deployers.iter().map(|deployer| deployer.id()).collect();
+        if let Some(twice) = repeated(&ids) {
+            return refuse(format!("there are two deployers with the id `{twice}`"), "give each its own id");
+        }
+        Ok(Pipeline {
+            ca: Ca::new(self.authority, Arc::clone(&self.clock))?,
+            store: self.store,
+            solvers: self.solvers,
+            deployers: self.deployers,
+            observers: self.observers,
+            clock: self.clock,
+            account: Mutex::new(None),
+        })
+    }
+}
+
+fn repeated<T: PartialEq>(list: &[T]) -> Option<&T> {
+    list.iter()
+        .enumerate()
+        .find(|(position, item)| list.iter().take(*position).any(|other| other == *item))
+        .map(|(_, item)| item)
+}
+
+impl Pipeline {
+    /// Starts a pipeline with what it cannot do without.
+    pub fn builder(authority: Authority, store: Arc<dyn Store>) -> PipelineBuilder {
+        PipelineBuilder {
+            authority,
+            store,
+            solvers: Vec::new(),
+            deployers: Vec::new(),
+            observers: Vec::new(),
+            clock: Arc::new(SystemClock),
+        }
+    }
+
+    /// Makes sure that there is a certificate for the spec, that it is not due, and that it is
+    /// served. Orders one only if need be; goes on with an order from before a crash.
+    ///
+    /// Dropping this future takes nothing away from the DNS or a web root: the journal does, on the
+    /// next call for this certificate or the next [`sweep`](Self::sweep).
+    ///
+    /// # Errors
+    /// If there is no certificate. Failed deployments are in the [`Issuance`].
+    pub async fn obtain(&self, spec: &CertificateSpec) -> Result<Issuance> {
+        self.run(spec, false).await
+    }
+
+    /// As [`obtain`](Self::obtain), but orders a new certificate also when the stored one is not
+    /// due. If another process renews it meanwhile, that one counts.
+    ///
+    /// # Errors
+    /// As [`obtain`](Self::obtain). The stored certificate stays in use.
+    pub async fn renew(&self, spec: &CertificateSpec) -> Result<Issuance> {
+        self.run(spec, true).await
+    }
+
+    /// Loads the stored certificate.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Storage`] if it cannot be read.
+    pub async fn load(&self, id: &CertificateId) -> Result<Option<Bundle>> {
+        Ok(self.stored(id).await?.map(|(bundle, _)| bundle))
+    }
+
+    /// Takes away what crashes have left behind: every answer to a challenge that a journal still
+    /// names. Call it once at the start. Certificates that are being worked on are left alone;
+    /// orders under way stay, to be gone on with. Answers how many answers were taken away.
+    ///
+    /// # Errors
+    /// The first thing that could not be taken away; the others are.
+    pub async fn sweep(&self) -> Result<usize> {
+        let mut swept = 0;
+        let mut failed = None;
+        for entry in self.store.list(&"journals".parse()?).await? {
+            let Some(id) = entry.as_str().strip_prefix("journals/") else { continue };
+            match self.sweep_one(&id.parse()?).await {
+                Ok(count) => swept += count,
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        failed.map_or(Ok(swept), Err)
+    }
+
+    async fn sweep_one(&self, id: &CertificateId) -> Result<usize> {
+        let Some(lease) = self.store.lease(&certificate_key(id)?, LEASE).await? else { return Ok(0) };
+        let work = async {
+            let mut journal = Journal::open(&*self.store, &lease, id).await?;
+            let before = journal.record.presented.len();
+            let cleaned = issue::clean_up(self, &mut journal).await;
+            if journal.record.attempt.is_none() && journal.record.presented.is_empty() {
+                journal.close().await?;
+            }
+            cleaned.map(|()| before)
+        };
+        lease::holding(&*self.store, &lease, work).await
+    }
+
+    #[tracing::instrument(name = "certificate", skip_all, fields(id = %spec.id(), authority = self.ca.authority.id()))]
+    async fn run(&self, spec: &CertificateSpec, force: bool) -> Result<Issuance> {
+        if let Some(wanted) = spec.wanted_authority()
+            && wanted != self.ca.authority.id()
+        {
+            return Err(Error::new(
+                ErrorKind::Config,
+                "pipeline.authority",
+                "the spec asks for an authority this pipeline does not have",
+            )
+            .with("wanted", wanted)
+            .with("present", self.ca.authority.id()));
+        }
+        let seen = self.stored(spec.id()).await?.map(|(_, version)| version);
+        let key = certificate_key(spec.id())?;
+        let lease = lease::take(&*self.store, &key, LEASE, self.ca.authority.timeouts().lease).await?;
+        lease::holding(&*self.store, &lease, self.run_alone(spec, force, seen, &lease)).await
+    }
+
+    async fn run_alone(
+        &self,
+        spec: &CertificateSpec,
+        force: bool,
+        seen: Option<Version>,
+        lease: &Lease,
+    ) -> Result<Issuance> {
+        let stored = self.stored(spec.id()).await?;
+        let mut journal = Journal::open(&*self.store, lease, spec.id()).await?;
+        let done = stored.as_ref().filter(|(bundle, version)| {
+            // An order whose certificate is stored already has come to its end: the crash fell
+            // between storing the bundle and closing the journal.
+            let ended = journal
+                .record
+                .attempt
+                .as_ref()
+                .is_some_and(|attempt| attempt.order.as_deref() == Some(bundle.origin().order.as_str()));
+            let underway = journal.record.attempt.is_some() && !ended;
+            let renewed_meanwhile = Some(*version) != seen;
+            let wanted = force && !renewed_meanwhile && !ended;
+            !underway && !wanted && self.is_fit(spec, bundle)
+        });
+        let (bundle, fresh) = match done {
+            Some((bundle, _)) => {
+                issue::clean_up_quietly(self, &mut journal).await?;
+                journal.close().await?;
+                (bundle.clone(), false)
+            }
+            None => {
+                let account = self.account(spec.id()).await?;
+                let mut run = Run::new(self, spec, account, journal);
+                let bundle = issue::issue(&mut run).await?;
+                self.save(&bundle, stored.map(|(_, version)| version), lease).await?;
+                run.journal.close().await?;
+                (bundle, true)
+            }
+        };
+        let deployments = self.deploy(&bundle).await;
+        let renew_at = renewal::due(bundle.facts());
+        self.tell(spec.id(), What::RenewalScheduled { at: renew_at });
+        Ok(Issuance { bundle, fresh, deployments, renew_at })
+    }
+
+    /// Whether a stored certificate is what the spec wants, and not due.
+    fn is_fit(&self, spec: &CertificateSpec, bundle: &Bundle) -> bool {
+        let key_fits = match spec.csr() {
+            Some(csr) => bundle.public_key_info() == csr.public_key_info(),
+            None => bundle.key().is_some(),
+        };
+        key_fits
+            && bundle.facts().identifiers.is_superset(spec.identifiers())
+            && bundle.origin().authority == self.ca.authority.id()
+            && self.clock.now() < renewal::due(bundle.facts())
+    }
+
+    async fn stored(&self, id: &CertificateId) -> Result<Option<(Bundle, Version)>> {
+        let Some(entry) = self.store.load(&certificate_key(id)?).await? else { return Ok(None) };
+        Ok(Some((Bundle::from_stored(entry.value.expose())?, entry.version)))
+    }
+
+    async fn save(&self, bundle: &Bundle, replaces: Option<Version>, lease: &Lease) -> Result<()> {
+        let value = Secret::new(bundle.to_stored()?.to_vec());
+        let expected = replaces.map_or(Expected::Absent, Expected::Version);
+        let condition = Condition::expecting(expected).under(lease);
+        let key = certificate_key(bundle.id())?;
+        effect("certificate.store", self.store.save(&key, &value, &condition)).await?;
+        self.tell(bundle.id(), What::CertificateStored { serial: bundle.facts().serial.clone() });
+        Ok(())
+    }
+
+    /// Brings the bundle to every deployer; one that fails does not keep the others from theirs.
+    async fn deploy(&self, bundle: &Bundle) -> Vec<Deployment> {
+        let mut deployments = Vec::new();
+        for deployer in &self.deployers {
+            let deadline = Deadline::after(self.ca.authority.timeouts().deploy);
+            let work = async {
+                let outcome = deployer.deploy(bundle).await?;
+                deployer.verify(bundle).await?;
+                Ok(outcome)
+            };
+            let result =
+                effect("certificate.deploy", deadline.run("pipeline.deploy", deployer.id(), work)).await;
+            let id = deployer.id().to_owned();
+            self.tell(
+                bundle.id(),
+                match &result {
+                    Ok(outcome) => What::Deployed { deployer: id.clone(), outcome: *outcome },
+                    Err(error) => What::DeployFailed { deployer: id.clone(), error: error.to_string() },
+                },
+            );
+            deployments.push(Deployment { deployer: id, result });
+        }
+        deployments
+    }
+
+    /// The account, loaded or made once per pipeline.
+    async fn account(&self, certificate: &CertificateId) -> Result<Arc<Account>> {
+        let mut slot = self.account.lock().await;
+        if let Some(account) = &*slot {
+            return Ok(Arc::clone(account));
+        }
+        let account = Arc::new(account::ensure(&self.ca, &*self.store).await?);
+        let authority = self.ca.authority.id().to_owned();
+        self.tell(certificate, What::AccountReady { authority, created: account.created });
+        *slot = Some(Arc::clone(&account));
+        Ok(account)
+    }
+
+    /// The CA does not know the account any more: registers the same key again.
+    pub(crate) async fn account_again(
+        &self,
+        certificate: &CertificateId,
+        lost: &Account,
+    ) -> Result<Arc<Account>> {
+        account::forget_url(&self.ca, &*self.store, &lost.url).await?;
+        let mut slot = self.account.lock().await;
+        if slot.as_ref().is_some_and(|account| account.url == lost.url) {
+            *slot = None;
+        }
+        drop(slot);
+        self.account(certificate).await
+    }
+
+    pub(crate) fn now(&self) -> SystemTime {
+        self.clock.now()
+    }
+
+    pub(crate) fn tell(&self, certificate: &CertificateId, what: What) {
+        tracing::info!(certificate = %certificate, event = ?what);
+        let event = Event::new(certificate.clone(), what);
+        for observer in &self.observers {
+            observer.observe(&event);
+        }
+    }
+}
+
+fn certificate_key(id: &CertificateId) -> Result<StoreKey> {
+    format!("certificates/{id}").parse()
+}
