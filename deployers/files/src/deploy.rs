@@ -122,17 +122,16 @@ impl Files {
         let now = if good.as_ref() == Some(failed) {
             "the files in place are the right ones, but the server does not use them".to_owned()
         } else {
-            let target = good.clone();
-            match site.run(move |place| place.point(target.as_ref())).await {
-                Err(e) => format!(
-                    "going back failed too, so the new files stay in place and what is served is unknown: {e}"
-                ),
+            match site.run(back_to(good.clone())).await {
                 Ok(()) => match good {
                     None => "there was no version before it, so the files were taken away again; \
                              no certificate of this deployer is in place, and the server was not told"
                         .to_owned(),
                     Some(good) => self.restore(site, id, good, secrets).await,
                 },
+                Err(e) => format!(
+                    "going back failed too, so the new files stay in place and what is served is unknown: {e}"
+                ),
             }
         };
         let shown = cause.to_string();
@@ -250,5 +249,13 @@ impl Files {
             Err(_) => Ok(()),
         })
         .await
+    }
+}
+
+/// Has the link point to this version, if it does not do so already.
+fn back_to(good: Option<VersionName>) -> impl FnOnce(&Place) -> Result<()> + Send + 'static {
+    move |place| match place.standing()?.current == good {
+        true => Ok(()),
+        false => place.point(good.as_ref()),
     }
 }
