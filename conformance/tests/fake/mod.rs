@@ -1,5 +1,7 @@
 //! A TLS server in this process and a deployer to it that can be told to misbehave.
 
+#![expect(clippy::unwrap_used, reason = "test code: what is impossible here may panic")]
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,7 +18,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs
 
 /// The one thing a fake does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     Nothing,
     LiesThatItIsCurrent,
     AppliesNothing,
@@ -50,7 +52,7 @@ impl Target {
     }
 }
 
-pub struct Fake {
+pub(crate) struct Fake {
     fault: Fault,
     target: Mutex<Target>,
     deployed: Mutex<Option<Bundle>>,
@@ -159,14 +161,14 @@ impl Deployer for Fake {
     }
 }
 
-pub struct FakeSubject {
+pub(crate) struct FakeSubject {
     fake: Arc<Fake>,
     address: SocketAddr,
     _server: JoinSet<()>,
 }
 
 impl FakeSubject {
-    pub async fn start(fault: Fault) -> Self {
+    pub(crate) async fn start(fault: Fault) -> Self {
         let fake = Arc::new(Fake {
             fault,
             target: Mutex::new(Target::of(&test_bundle(&NAMES).unwrap())),

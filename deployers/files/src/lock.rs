@@ -1,7 +1,7 @@
 //! One deployment at a time: within the process in turn, between processes by a lock file.
 
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ fn busy(root: &Path) -> Error {
         .with_hint("another process holds the file `.lock` in it; it is freed when that process ends")
 }
 
-fn open(path: &PathBuf, make: Option<Attributes>) -> Result<Option<(OwnedFd, OwnedFd)>> {
+fn open(path: &Path, make: Option<Attributes>) -> Result<Option<(OwnedFd, OwnedFd)>> {
     let at = |e: Error| e.with("root", path.display());
     if let Some(attributes) = make {
         make_root(path, attributes).map_err(at)?;

@@ -3,6 +3,8 @@
 //! Some tests start this program again as a child: a test named `child_…` does nothing unless the
 //! environment says that it is one.
 
+#![expect(clippy::unwrap_used, reason = "test code: what is impossible here may panic")]
+
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -173,6 +175,7 @@ async fn child_deploys_until_it_fails() {
 }
 
 /// Whether the child failed as it should, for this reason; skipped if it could not be started.
+#[expect(clippy::print_stderr, reason = "a test that skips itself says why")]
 fn must_have_failed(output: &Output, reason: &str) {
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     if !text.contains("running 1 test") {

@@ -1,5 +1,7 @@
 //! What is on the disk, without a server.
 
+#![expect(clippy::unwrap_used, reason = "test code: what is impossible here may panic")]
+
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -120,7 +122,7 @@ fn is_owned_by_root(root: &Path) -> bool {
 async fn an_unknown_owner_is_refused_at_once() {
     let mut site = Site::new();
     site.config.group = Some("acmekit-has-no-such-group".to_owned());
-    let error = Files::new(site.config.clone()).unwrap_err();
+    let error = Files::new(site.config).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
     assert!(error.to_string().contains("acmekit-has-no-such-group"), "{error}");
 }

@@ -10,6 +10,7 @@ use acmekit_core::{Deadline, Deployer, ErrorKind, Outcome, probe};
 use acmekit_files::Files;
 use subject::{NginxSubject, touch};
 
+#[expect(clippy::unwrap_used, reason = "test code")]
 async fn is_served(subject: &NginxSubject, bundle: &acmekit_core::Bundle) {
     for _ in 0..10 {
         probe::verify_served(subject.nginx.addr(), bundle, Deadline::after(Duration::from_secs(5)))

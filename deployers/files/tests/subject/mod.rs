@@ -1,5 +1,7 @@
 //! A real nginx that reads its certificate where the deployer puts it.
 
+#![expect(clippy::unwrap_used, reason = "test code: what is impossible here may panic")]
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,20 +15,20 @@ use acmekit_files::{Config, Files};
 use acmekit_testbed::Nginx;
 use tempfile::TempDir;
 
-pub struct NginxSubject {
-    pub files: Arc<Files>,
-    pub nginx: Nginx,
-    pub first: Bundle,
-    pub folder: TempDir,
+pub(crate) struct NginxSubject {
+    pub(crate) files: Arc<Files>,
+    pub(crate) nginx: Nginx,
+    pub(crate) first: Bundle,
+    pub(crate) folder: TempDir,
 }
 
 impl NginxSubject {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::with(|_| {}).await
     }
 
     /// A deployer by choice, with a first certificate that nginx starts with.
-    pub async fn with(choose: impl FnOnce(&mut Config)) -> Self {
+    pub(crate) async fn with(choose: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let first = test_bundle(&NAMES).unwrap();
         let mut config = Config::new(folder.path().join("live"));
@@ -40,15 +42,15 @@ impl NginxSubject {
         Self { files: Arc::new(Files::new(config).unwrap()), nginx, first, folder }
     }
 
-    pub fn root(&self) -> PathBuf {
+    pub(crate) fn root(&self) -> PathBuf {
         self.folder.path().join("live")
     }
 
-    pub fn link(&self) -> PathBuf {
+    pub(crate) fn link(&self) -> PathBuf {
         std::fs::read_link(self.root().join(self.first.id().as_str())).unwrap()
     }
 
-    pub fn reloads(&self) -> usize {
+    pub(crate) fn reloads(&self) -> usize {
         std::fs::read(self.folder.path().join("reloads")).map_or(0, |marks| marks.len())
     }
 }
@@ -63,7 +65,7 @@ fn reload(folder: &Path, argv: &[String]) -> Vec<String> {
     command
 }
 
-pub fn touch(path: impl AsRef<Path>) {
+pub(crate) fn touch(path: impl AsRef<Path>) {
     write_file(path.as_ref(), b"", FileAttributes::default()).unwrap();
 }
 
@@ -102,10 +104,6 @@ impl DeployerSubject for NginxSubject {
     }
 
     async fn fingerprint(&self) -> Option<String> {
-        Some(format!(
-            "{} reloads, {:?}",
-            self.reloads(),
-            std::fs::read_link(self.root().join(self.first.id().as_str()))
-        ))
+        Some(format!("{} reloads, {}", self.reloads(), self.link().display()))
     }
 }
