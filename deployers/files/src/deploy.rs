@@ -104,8 +104,22 @@ impl Files {
     }
 
     async fn take_up(&self, bundle: &Bundle, secrets: &[Zeroizing<String>]) -> Result<()> {
-        reload::run(&self.config.reload, self.config.reload_timeout, secrets).await?;
+        self.reload(secrets).await?;
         served::wait(&self.config.verify_addresses, bundle, self.config.verify_timeout).await
+    }
+
+    async fn reload(&self, secrets: &[Zeroizing<String>]) -> Result<()> {
+        reload::run(&self.config.reload, self.config.reload_timeout, secrets).await
+    }
+
+    /// The link is gone: has the server do without, and sees that it does.
+    async fn let_go(&self, site: &Arc<Site>, id: &CertificateId, before: &Standing) -> Result<()> {
+        self.reload(&[]).await?;
+        let Some(name) = before.current.clone() else { return Ok(()) };
+        let chain = site.run(move |place| Ok(place.fullchain(&name))).await?;
+        let bundle = chain.and_then(|pem| Bundle::new(id.clone(), &pem, None, Origin::default()).ok());
+        let Some(bundle) = bundle else { return Ok(()) };
+        served::wait_gone(&self.config.verify_addresses, &bundle, self.config.verify_timeout).await
     }
 
     /// Puts the version back that was good before, and answers the error that says how it stands.
@@ -159,7 +173,7 @@ impl Files {
         secrets: &[Zeroizing<String>],
     ) -> String {
         let back = format!("the previous version (serial {}) is back in place", good.serial());
-        let reloaded = reload::run(&self.config.reload, self.config.reload_timeout, secrets).await;
+        let reloaded = self.reload(secrets).await;
         // Not settled if that failed: the next deployment reloads, whatever it puts in place.
         let settle = reloaded.is_ok();
         let chain = site.run(move |place| {
@@ -222,22 +236,24 @@ impl Files {
         });
         let Some((place, before)) = opened.await? else { return Ok(()) };
         let site = Arc::new(Site { place, _lock: lock });
-        let (command, timeout) = (&self.config.reload, self.config.reload_timeout);
-        if let Err(cause) = reload::run(command, timeout, &[]).await {
-            let settled = before.settled;
+        if let Err(cause) = self.let_go(&site, id, &before).await {
             let back = before.current.or(before.good);
-            let restored = site.run(move |place| {
-                place.point(back.as_ref())?;
-                back.filter(|_| settled).map_or(Ok(()), |name| place.settle(&name))
-            });
-            let now = match restored.await {
-                Ok(()) => "its files are in place as before".to_owned(),
-                Err(e) => format!("its files could not be put back: {e}"),
+            let restored = site.run(back_to(back.clone())).await;
+            let now = match (restored, self.reload(&[]).await) {
+                (Err(e), _) => format!("its files could not be put back: {e}"),
+                (Ok(()), Err(e)) => format!("its files are back, but the reload after that failed too: {e}"),
+                (Ok(()), Ok(())) => {
+                    // Without the note the next deployment of it only reloads once more.
+                    if let Some(name) = back.filter(|_| before.settled) {
+                        site.run(move |place| place.settle(&name)).await.ok();
+                    }
+                    "its files are back as before".to_owned()
+                }
             };
             return Err(Error::new(
                 ErrorKind::Conflict,
                 "files.remove",
-                format!("without the certificate the reload fails, so it is still needed; {now}"),
+                format!("the server still needs the certificate; {now}"),
             )
             .with("certificate", id)
             .with("cause", cause.to_string())

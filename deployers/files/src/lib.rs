@@ -126,8 +126,9 @@ impl Deployer for Files {
         self.look(bundle).await
     }
 
-    /// Takes the link away, reloads, then removes all versions. If the reload fails without the
-    /// files, they are put back and the error is `Conflict`.
+    /// Takes the link away, reloads, sees that no address shows it any more, then removes all
+    /// versions. If the server does not do without it, the files are put back and the error is
+    /// `Conflict`.
     async fn remove(&self, id: &CertificateId) -> Result<()> {
         self.take_away(id).await
     }

@@ -43,6 +43,29 @@ pub(crate) async fn wait(addresses: &[SocketAddr], bundle: &Bundle, patience: Du
     Ok(())
 }
 
+/// Waits until no address shows the bundle any more; one where nobody answers does not.
+pub(crate) async fn wait_gone(addresses: &[SocketAddr], bundle: &Bundle, patience: Duration) -> Result<()> {
+    let deadline = Deadline::after(patience);
+    for address in addresses {
+        let mut gone = 0;
+        while gone < IN_A_ROW {
+            match probe::verify_served(*address, bundle, Deadline::after(LOOK)).await {
+                Ok(()) => gone = 0,
+                Err(_) => gone += 1,
+            }
+            if gone < IN_A_ROW && !deadline.sleep(PAUSE).await {
+                if gone > 0 {
+                    break;
+                }
+                return Err(Error::new(ErrorKind::Deploy, "files.remove", "it is still served")
+                    .with("address", address)
+                    .with("waited", format!("{patience:?}")));
+            }
+        }
+    }
+    Ok(())
+}
+
 fn late(seen: Error, patience: Duration) -> Error {
     seen.with("waited", format!("{patience:?}")).with_retry(Retry::Backoff)
 }

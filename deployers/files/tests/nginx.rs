@@ -72,14 +72,19 @@ async fn right_files_that_are_not_served_are_reloaded_again() {
 
 #[tokio::test]
 async fn what_the_server_still_needs_is_not_removed() {
-    let subject = NginxSubject::start().await;
+    let subject = NginxSubject::with(|config| config.verify_timeout = Duration::from_secs(1)).await;
     let new = test_bundle(&NAMES).unwrap();
     subject.files.deploy(&new).await.unwrap();
     touch(subject.folder.path().join("broken"));
     let error = subject.files.remove(new.id()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
     std::fs::remove_file(subject.folder.path().join("broken")).unwrap();
-    assert_eq!(subject.files.deploy(&new).await.unwrap(), Outcome::AlreadyCurrent);
+    assert_eq!(subject.files.deploy(&new).await.unwrap(), Outcome::Applied, "reloaded, to be sure");
+
+    touch(subject.folder.path().join("deaf"));
+    let error = subject.files.remove(new.id()).await.unwrap_err();
+    assert!(error.to_string().contains("it is still served"), "{error}");
+    std::fs::remove_file(subject.folder.path().join("deaf")).unwrap();
 
     let error = subject.files.remove(new.id()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "nginx reads the files by this path: {error}");
