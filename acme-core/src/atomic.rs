@@ -45,51 +45,70 @@ impl FileAttributes {
 /// Writes a file whole or not at all, and durably: a temporary file in the same folder, its
 /// content and then the folder flushed to the disk, one rename between. Blocking.
 ///
-/// A crash may leave a temporary file named `.NAME.RANDOM.tmp`; never half a `path`.
+/// A crash may leave a temporary file named `.NAME.RANDOM.tmp`; never half a `path`. A file size
+/// limit (`ulimit -f`) is looked at first, because writing past it would not fail but end the
+/// process (SIGXFSZ).
 ///
 /// # Errors
 /// `Storage` that names the file and the reason; the old content is then still there.
 pub fn write_file(path: &Path, content: &[u8], attributes: FileAttributes) -> Result<()> {
-    let failed = |step: &'static str, e: io::Error| {
-        let hint = match e.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Some("free some space, then run again: the old content is intact")
-            }
-            io::ErrorKind::FileTooLarge => {
-                Some("a file size limit stands in the way (ulimit -f): the old content is intact")
-            }
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                Some("run as a user who may write there")
-            }
-            io::ErrorKind::NotFound => Some("create the folder first"),
-            _ => None,
-        };
-        let error = Error::new(ErrorKind::Storage, "file.write", format!("could not {step}"))
-            .with("path", path.display())
-            .with("reason", &e)
-            .with_source(e);
-        match hint {
-            Some(hint) => error.with_hint(hint),
-            None => error,
-        }
+    match path.parent() {
+        Some(folder) => write_file_via(folder, path, content, attributes),
+        None => Err(failed(path, "find the file's folder", io::ErrorKind::InvalidInput.into())),
+    }
+}
+
+/// As [`write_file`], with the temporary file in `staging`, a folder of the same file system: so
+/// that what a crash leaves behind lies in one place.
+///
+/// # Errors
+/// As [`write_file`].
+pub fn write_file_via(staging: &Path, path: &Path, content: &[u8], attributes: FileAttributes) -> Result<()> {
+    let failed = |step, e| failed(path, step, e);
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(failed("find the file's folder", io::ErrorKind::InvalidInput.into()));
     };
-    let (folder, name) = match (path.parent(), path.file_name()) {
-        (Some(folder), Some(name)) => (folder, name),
-        _ => return Err(failed("find the file's folder", io::Error::from(io::ErrorKind::InvalidInput))),
-    };
-    let temporary = Temporary::new(folder.join(format!(
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
+    if limit.is_some_and(|limit| u64::try_from(content.len()).map_or(true, |length| length > limit)) {
+        return Err(failed("write it", io::ErrorKind::FileTooLarge.into()));
+    }
+    let temporary = Temporary::new(staging.join(format!(
         ".{}.{:016x}.tmp",
         name.to_string_lossy(),
         rand::rng().next_u64()
     )));
     let mut file =
-        create(&temporary.path, attributes).map_err(|e| failed("create a temporary file beside it", e))?;
+        create(&temporary.path, attributes).map_err(|e| failed("create a temporary file for it", e))?;
     file.write_all(content).map_err(|e| failed("write it", e))?;
     file.sync_all().map_err(|e| failed("flush it to the disk", e))?;
     drop(file);
     std::fs::rename(&temporary.path, path).map_err(|e| failed("rename it into place", e))?;
     temporary.keep();
     sync_folder(folder).map_err(|e| failed("flush its folder to the disk", e))
+}
+
+fn failed(path: &Path, step: &'static str, e: io::Error) -> Error {
+    let hint = match e.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Some("free some space, then run again: the old content is intact")
+        }
+        io::ErrorKind::FileTooLarge => {
+            Some("a file size limit stands in the way (ulimit -f): the old content is intact")
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            Some("run as a user who may write there")
+        }
+        io::ErrorKind::NotFound => Some("create the folder first"),
+        _ => None,
+    };
+    let error = Error::new(ErrorKind::Storage, "file.write", format!("could not {step}"))
+        .with("path", path.display())
+        .with("reason", &e)
+        .with_source(e);
+    match hint {
+        Some(hint) => error.with_hint(hint),
+        None => error,
+    }
 }
 
 /// Creates a new file with its final owner and mode, empty.

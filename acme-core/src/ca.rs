@@ -12,7 +12,7 @@ use std::time::Duration;
 use ::http::Method;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -175,15 +175,14 @@ impl Ca {
     }
 
     async fn authorizations(&self, account: &Account, urls: &[String]) -> Result<Vec<AuthorizationSnapshot>> {
-        stream::iter(urls)
-            .map(|url| async move {
-                let wire: wire::Authorization =
-                    self.read("authorization", account, url).await?.json("authorization", url)?;
-                wire.into_snapshot(url.clone())
-            })
-            .buffered(PARALLEL_READS)
-            .try_collect()
-            .await
+        let reads: Vec<_> = urls.iter().map(|url| self.authorization(account, url).boxed()).collect();
+        stream::iter(reads).buffered(PARALLEL_READS).try_collect().await
+    }
+
+    async fn authorization(&self, account: &Account, url: &str) -> Result<AuthorizationSnapshot> {
+        let wire: wire::Authorization =
+            self.read("authorization", account, url).await?.json("authorization", url)?;
+        wire.into_snapshot(url.to_owned())
     }
 
     /// Section 7.5.1: tells the CA that the answer stands.

@@ -97,7 +97,7 @@ impl Deadline {
 pub(crate) mod rfc3339 {
     use std::time::SystemTime;
 
-    use serde::Serializer;
+    use serde::{Deserialize, Deserializer, Serializer};
 
     pub(crate) fn parse(text: &str) -> Option<SystemTime> {
         text.parse::<jiff::Timestamp>().ok().map(SystemTime::from)
@@ -106,6 +106,11 @@ pub(crate) mod rfc3339 {
     pub(crate) fn serialize<S: Serializer>(time: &SystemTime, out: S) -> Result<S::Ok, S::Error> {
         let stamp = jiff::Timestamp::try_from(*time).map_err(serde::ser::Error::custom)?;
         out.collect_str(&stamp)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<SystemTime, D::Error> {
+        let text = String::deserialize(input)?;
+        parse(&text).ok_or_else(|| serde::de::Error::custom(format!("`{text}` is not an RFC 3339 time")))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 
 use crate::ca::Polled;
 use crate::ca::account::Account;
@@ -259,7 +259,8 @@ impl<'a> Run<'a> {
 
         // Decide what to put up, and write it down.
         let deadline = Deadline::after(timeouts.present);
-        let plans = try_join_all(authorizations.iter().map(|authz| self.plan(authz, deadline))).await?;
+        let plans: Vec<_> = authorizations.iter().map(|authz| self.plan(authz, deadline).boxed()).collect();
+        let plans = try_join_all(plans).await?;
         for plan in &plans {
             let presented = &mut self.journal.record.presented;
             presented.retain(|old| {
@@ -273,9 +274,9 @@ impl<'a> Run<'a> {
         self.journal.write("journal.intents").await?;
 
         // Put it up, and write down by what it can be taken away.
-        let up = stream::iter(&plans).map(|plan| plan.present(deadline)).buffer_unordered(PARALLEL);
-        let up: Vec<(&Plan, Presentation)> = up.try_collect().await?;
-        for (plan, presentation) in up {
+        let up: Vec<_> = plans.iter().map(|plan| plan.present(deadline).boxed()).collect();
+        let up: Vec<Presentation> = stream::iter(up).buffered(PARALLEL).try_collect().await?;
+        for (plan, presentation) in plans.iter().zip(up) {
             let identifier = presentation.challenge().identifier.clone();
             self.tell(What::ChallengePresented { identifier, kind: plan.solver.kind() });
             for presented in &mut self.journal.record.presented {
@@ -288,22 +289,22 @@ impl<'a> Run<'a> {
 
         // Wait once for all.
         let started = Deadline::after(timeouts.ready);
-        let standing = self.journal.record.presented.iter();
-        try_join_all(standing.filter_map(|presented| {
-            let plan = plans.iter().find(|plan| plan.authorization == presented.authorization)?;
-            Some(started.run(
-                "solver.ready",
-                "propagation",
-                plan.solver.ready(&presented.presentation, started),
-            ))
-        }))
-        .await?;
+        let mut ready = Vec::new();
+        for presented in &self.journal.record.presented {
+            if let Some(plan) = plans.iter().find(|plan| plan.authorization == presented.authorization) {
+                let seen = plan.solver.ready(&presented.presentation, started);
+                ready.push(started.run("solver.ready", "propagation", seen).boxed());
+            }
+        }
+        try_join_all(ready).await?;
         self.tell(What::ChallengesReady { after: timeouts.ready.saturating_sub(started.remaining()) });
 
         // Tell the CA.
-        let told = plans.iter().filter(|plan| plan.untold).map(|plan| {
-            effect("challenge.respond", self.pipeline.ca.respond(&self.account, &plan.challenge))
-        });
+        let mut told = Vec::new();
+        for plan in plans.iter().filter(|plan| plan.untold) {
+            let told_one = self.pipeline.ca.respond(&self.account, &plan.challenge);
+            told.push(effect("challenge.respond", told_one).boxed());
+        }
         stream::iter(told).buffer_unordered(PARALLEL).try_collect::<Vec<()>>().await?;
         self.answered.extend(plans.into_iter().map(|plan| plan.authorization));
         Ok(())
@@ -392,11 +393,10 @@ struct Plan {
 }
 
 impl Plan {
-    async fn present(&self, deadline: Deadline) -> Result<(&Self, Presentation)> {
+    async fn present(&self, deadline: Deadline) -> Result<Presentation> {
         let work =
             deadline.run("solver.present", "present", self.solver.present(&self.presentation, deadline));
-        let presentation = effect("challenge.present", work).await?;
-        Ok((self, presentation))
+        effect("challenge.present", work).await
     }
 }
 
@@ -408,7 +408,9 @@ pub(crate) async fn clean_up(pipeline: &Pipeline, journal: &mut Journal<'_>) -> 
     }
     let deadline = Deadline::after(pipeline.ca.authority.timeouts().cleanup);
     let presented = std::mem::take(&mut journal.record.presented);
-    let work = join_all(presented.iter().map(|presented| take_away(pipeline, presented, deadline))).await;
+    let work: Vec<_> =
+        presented.iter().map(|presented| take_away(pipeline, presented, deadline).boxed()).collect();
+    let work = join_all(work).await;
     let mut failed = None;
     for (presented, gone) in presented.into_iter().zip(work) {
         let identifier = presented.presentation.challenge().identifier.clone();

@@ -8,6 +8,7 @@ mod challenge;
 mod clock;
 mod csr;
 mod deployer;
+pub mod dns;
 mod effect;
 mod error;
 mod event;
@@ -23,8 +24,10 @@ mod provider;
 pub mod renewal;
 mod secret;
 mod solver;
+pub mod solvers;
 mod spec;
 mod store;
+pub mod stores;
 
 pub use async_trait::async_trait;
 

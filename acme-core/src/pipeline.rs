@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures_util::FutureExt;
 use tokio::sync::Mutex;
 
 use crate::ca::Ca;
@@ -28,7 +29,7 @@ const LEASE: Duration = Duration::from_secs(60);
 /// # async fn run() -> acmekit_core::Result<()> {
 /// let pipeline = Pipeline::builder(
 ///     Authority::lets_encrypt_staging().contact("mailto:ops@example.com").agree_to_terms(),
-///     Arc::new(FileStore::open("/var/lib/acme")?),
+///     Arc::new(FileStore::open("/var/lib/acme").await?),
 /// )
 /// .solver(Http01::webroot("/var/www/html"))
 /// .build()?;
@@ -265,7 +266,8 @@ impl Pipeline {
         let seen = self.stored(spec.id()).await?.map(|(_, version)| version);
         let key = certificate_key(spec.id())?;
         let lease = lease::take(&*self.store, &key, LEASE, self.ca.authority.timeouts().lease).await?;
-        lease::holding(&*self.store, &lease, self.run_alone(spec, force, seen, &lease)).await
+        let work = self.run_alone(spec, force, seen, &lease).boxed();
+        lease::holding(&*self.store, &lease, work).await
     }
 
     async fn run_alone(

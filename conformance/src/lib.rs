@@ -1,8 +1,8 @@
 //! Conformance suites for acmekit's plug-in traits: one numbered clause of the contract, one test.
 //!
-//! A plug-in's author writes a *subject*, which starts the real other side, and one macro line that
-//! expands to all tests of the suite. None can be left out; one that cannot apply is skipped with
-//! a reason and then shows up as an ignored test.
+//! Each suite is a module with one function per clause, and a macro that makes a test of each: a
+//! plug-in's author writes a *subject*, which starts the real other side, and one macro line.
+//! Nothing can be left out silently: a clause is skipped by name, with a reason.
 //!
 //! The oracle is never the plug-in itself: a deployer is believed when a TLS client sees the
 //! certificate.
@@ -13,6 +13,8 @@
 compile_error!("acmekit-conformance needs one crypto provider: enable the feature `aws-lc-rs` or `ring`");
 
 pub mod deployer;
+pub mod dns_provider;
+pub mod store;
 mod test_bundle;
 
 pub use test_bundle::test_bundle;

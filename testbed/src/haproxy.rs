@@ -5,16 +5,20 @@ mod builder;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
+use tokio::time::timeout;
 
 use crate::process::Process;
 use crate::{Port, SelfSigned, TestbedError, handshake, program};
 
 pub use builder::HaProxyBuilder;
+
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// A running HAProxy; ended on drop, with all its workers.
 #[derive(Debug)]
@@ -114,7 +118,10 @@ impl HaProxy {
 
     /// Sends one line to the admin socket and returns the whole answer.
     pub async fn command(&self, line: &str) -> Result<String, TestbedError> {
-        ask(&self.socket_path(), line).await.map_err(TestbedError::io(format!("HAProxy command {line:?}")))
+        let request = format!("{line}\n");
+        ask(&self.socket_path(), &request)
+            .await
+            .map_err(TestbedError::io(format!("HAProxy command {line:?}")))
     }
 
     /// Sends one line to the master's socket and returns the whole answer.
@@ -122,7 +129,8 @@ impl HaProxy {
         let what = format!("HAProxy master command {line:?}");
         let socket =
             self.master_socket_path().ok_or_else(|| TestbedError::unexpected(&what, "no master runs"))?;
-        ask(&socket, line).await.map_err(TestbedError::io(what))
+        // The master of 2.6 waits for more after its answer.
+        ask(&socket, &format!("{line}\nquit\n")).await.map_err(TestbedError::io(what))
     }
 
     /// Reloads: SIGUSR2 to the master, then waits until its new worker answers. An error if the master refuses
@@ -136,7 +144,7 @@ impl HaProxy {
         let since = || self.log().get(before..).unwrap_or_default().to_owned();
         let loaded = self.process.wait_until("HAProxy's master reloads", || async {
             let news = since();
-            if news.contains("Loading failure") {
+            if news.contains("Loading failure") || news.contains("Failed to load worker") {
                 Some(false)
             } else {
                 news.contains("Loading success").then_some(true)
@@ -192,11 +200,14 @@ impl HaProxy {
     }
 }
 
-/// HAProxy closes after one command; our side stays open until then (3.2.0 dies of a half-closed socket).
-async fn ask(socket: &Path, line: &str) -> std::io::Result<String> {
-    let mut stream = UnixStream::connect(socket).await?;
-    stream.write_all(format!("{line}\n").as_bytes()).await?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await?;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
+/// The worker closes after one command; our side stays open until then (3.2.0 dies of a half-closed socket).
+async fn ask(socket: &Path, request: &str) -> std::io::Result<String> {
+    let exchange = async {
+        let mut stream = UnixStream::connect(socket).await?;
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    };
+    timeout(ANSWER, exchange).await?
 }

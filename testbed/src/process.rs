@@ -6,7 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -73,14 +73,14 @@ impl Process {
     /// Stops the whole group where it stands (SIGSTOP): sockets stay open and nobody answers.
     pub(crate) fn freeze(&self) -> Result<(), TestbedError> {
         let group = self.signal_group(Signal::STOP)?;
-        // Stopping takes effect when the kernel next looks at each process.
-        for _ in 0..500 {
+        // Stopping takes effect when the kernel next looks at each thread: until then one may still answer.
+        for _ in 0..1_000 {
             if is_stopped(group) {
-                break;
+                return Ok(());
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        Ok(())
+        Err(TestbedError::unexpected(format!("freeze {}", self.spec.name), "it still runs a second later"))
     }
 
     /// Lets a frozen server go on (SIGCONT).
@@ -178,7 +178,7 @@ impl Running {
             .spawn()
             .map_err(TestbedError::io(format!("start {}", spec.program.display())))?;
         let pid = Pid::from_child(&child);
-        match watch(pid) {
+        match watch(pid, &spec.dir) {
             Ok(watcher) => Ok(Self { child, pid, watcher }),
             Err(error) => {
                 kill_process_group(pid, Signal::KILL).ok();
@@ -200,11 +200,13 @@ impl Drop for Running {
     }
 }
 
-/// `read` returns when the pipe closes, which the kernel does for us however this process ends.
-fn watch(group: Pid) -> Result<Child, TestbedError> {
+/// `read` returns when the pipe closes, which the kernel does for us however this process ends. Nobody is left then
+/// to remove the server's temporary folder either.
+fn watch(group: Pid, dir: &Path) -> Result<Child, TestbedError> {
     Command::new("/bin/sh")
-        .args(["-c", r#"read -r _; kill -s KILL -- "-$1""#, "testbed-watcher"])
+        .args(["-c", r#"read -r _; kill -s KILL -- "-$1"; rm -rf -- "$2""#, "testbed-watcher"])
         .arg(group.to_string())
+        .arg(dir)
         .env_clear()
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -214,8 +216,28 @@ fn watch(group: Pid) -> Result<Child, TestbedError> {
         .map_err(TestbedError::io("start the watcher"))
 }
 
-/// The third field of /proc/PID/stat, after the name in parentheses; a system without /proc is believed.
-fn is_stopped(pid: Pid) -> bool {
-    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
-    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 'Z']))
+/// Whether every thread of every process in the group stands still. A system without /proc is believed.
+fn is_stopped(group: Pid) -> bool {
+    let group = group.to_string();
+    entries("/proc").into_iter().filter(|process| in_group(process, &group)).all(|process| {
+        // T is stopped, Z and X have ended.
+        entries(process.join("task"))
+            .iter()
+            .all(|thread| stat(thread).is_none_or(|fields| fields.starts_with(['T', 'Z', 'X'])))
+    })
+}
+
+fn in_group(process: &Path, group: &str) -> bool {
+    stat(process).is_some_and(|fields| fields.split(' ').nth(2) == Some(group))
+}
+
+/// What follows the name in parentheses in a `stat` file: state, parent, process group, …
+fn stat(dir: &Path) -> Option<String> {
+    let stat = std::fs::read_to_string(dir.join("stat")).ok()?;
+    stat.rsplit_once(") ").map(|(_, fields)| fields.to_owned())
+}
+
+fn entries(dir: impl AsRef<Path>) -> Vec<PathBuf> {
+    let found = std::fs::read_dir(dir).map(|entries| entries.flatten().map(|entry| entry.path()).collect());
+    found.unwrap_or_default()
 }

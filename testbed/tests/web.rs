@@ -2,17 +2,25 @@
 
 mod common;
 
+use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
-use acmekit_testbed::{HaProxy, Nginx, free_port, handshake, self_signed, serial_of, wait_for};
+use acmekit_testbed::{HaProxy, Nginx, TestbedError, free_port, handshake, self_signed, serial_of, wait_for};
 use common::is_gone;
 
 const SOON: Duration = Duration::from_secs(10);
 
-fn replace(path: &std::path::Path, pem: &str) {
-    let next = path.with_extension("next");
-    std::io::Write::write_all(&mut std::fs::File::create(&next).unwrap(), pem.as_bytes()).unwrap();
-    std::fs::rename(next, path).unwrap();
+#[expect(clippy::disallowed_methods, reason = "nobody reads these files between two reloads")]
+fn replace(path: &Path, pem: &str) -> std::io::Result<()> {
+    std::fs::write(path, pem)
+}
+
+async fn served(addr: SocketAddr, serial: &str) -> Result<(), TestbedError> {
+    let asked = || async {
+        handshake(addr, "example.test").await.ok().filter(|now| now.serial().is_ok_and(|now| now == serial))
+    };
+    wait_for(SOON, "the certificate is served", asked).await.map(drop)
 }
 
 #[tokio::test]
@@ -49,17 +57,15 @@ async fn haproxy_reloads_from_disk_and_refuses_a_broken_file() {
     let addr = proxy.tls_addrs()[0];
     let show = proxy.master_command("show proc").await.unwrap();
     assert!(show.contains("worker"), "{show}");
+    let worker = proxy.master_command("@1 show info").await.unwrap();
+    assert!(worker.contains("Uptime_sec"), "{worker}");
     let next = self_signed(&["example.test"]).unwrap();
-    replace(proxy.cert_path(), &format!("{}{}", next.cert_pem, next.key_pem));
+    replace(proxy.cert_path(), &format!("{}{}", next.cert_pem, next.key_pem)).unwrap();
     proxy.reload().await.unwrap();
-    wait_for(SOON, "the new certificate", || async {
-        handshake(addr, "example.test").await.ok().filter(|now| now.serial().unwrap() == next.serial)
-    })
-    .await
-    .unwrap();
-    replace(proxy.cert_path(), "garbage\n");
+    served(addr, &next.serial).await.unwrap();
+    replace(proxy.cert_path(), "garbage\n").unwrap();
     assert!(proxy.reload().await.is_err());
-    assert_eq!(handshake(addr, "example.test").await.unwrap().serial().unwrap(), next.serial);
+    served(addr, &next.serial).await.unwrap();
     assert!(proxy.is_alive());
 }
 
@@ -88,8 +94,8 @@ async fn nginx_serves_reloads_and_ends_on_drop() {
     let web = Nginx::builder().names(&["www.test"]).start().await.unwrap();
     let before = handshake(web.addr(), "www.test").await.unwrap().serial().unwrap();
     let next = self_signed(&["www.test"]).unwrap();
-    replace(web.certificate_path(), &next.cert_pem);
-    replace(web.key_path(), &next.key_pem);
+    replace(web.certificate_path(), &next.cert_pem).unwrap();
+    replace(web.key_path(), &next.key_pem).unwrap();
     assert_eq!(
         handshake(web.addr(), "www.test").await.unwrap().serial().unwrap(),
         before,
@@ -97,15 +103,11 @@ async fn nginx_serves_reloads_and_ends_on_drop() {
     );
     let argv = web.reload_argv();
     assert!(std::process::Command::new(&argv[0]).args(&argv[1..]).status().unwrap().success());
-    wait_for(SOON, "the new certificate", || async {
-        handshake(web.addr(), "www.test").await.ok().filter(|now| now.serial().unwrap() == next.serial)
-    })
-    .await
-    .unwrap();
-    replace(web.key_path(), &self_signed(&["www.test"]).unwrap().key_pem);
+    served(web.addr(), &next.serial).await.unwrap();
+    replace(web.key_path(), &self_signed(&["www.test"]).unwrap().key_pem).unwrap();
     let reloaded = web.reload().await;
     assert!(reloaded.is_err() || web.is_alive(), "a key that does not fit leaves the old one in service");
-    assert_eq!(handshake(web.addr(), "www.test").await.unwrap().serial().unwrap(), next.serial);
+    served(web.addr(), &next.serial).await.unwrap();
     assert!(web.version().await.unwrap().starts_with('1'));
     let pid = web.pid().unwrap();
     drop(web);

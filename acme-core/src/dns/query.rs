@@ -1,0 +1,149 @@
+//! One question, and an answer as plain values.
+
+use std::net::{IpAddr, SocketAddr};
+
+use hickory_proto::op::{Edns, Message, Query, ResponseCode};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
+
+use super::exchange::{Transport, exchange};
+use crate::{Deadline, DnsName, Error, ErrorKind, Result};
+
+/// What an answer says, as far as acmekit asks.
+#[derive(Debug, Clone)]
+pub(super) struct Answer {
+    pub(super) code: ResponseCode,
+    pub(super) authoritative: bool,
+    pub(super) answers: Vec<Data>,
+    pub(super) authorities: Vec<Data>,
+    pub(super) additionals: Vec<Data>,
+}
+
+/// One record.
+#[derive(Debug, Clone)]
+pub(super) struct Data {
+    pub(super) owner: DnsName,
+    pub(super) value: Value,
+}
+
+/// The data of a record of a type acmekit asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Value {
+    Address(IpAddr),
+    Alias(DnsName),
+    NameServer(DnsName),
+    Authority,
+    Text(Vec<u8>),
+}
+
+/// The types of records acmekit asks for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Kind {
+    A,
+    Aaaa,
+    Cname,
+    Ns,
+    Soa,
+    Txt,
+}
+
+impl Kind {
+    fn record_type(self) -> RecordType {
+        match self {
+            Self::A => RecordType::A,
+            Self::Aaaa => RecordType::AAAA,
+            Self::Cname => RecordType::CNAME,
+            Self::Ns => RecordType::NS,
+            Self::Soa => RecordType::SOA,
+            Self::Txt => RecordType::TXT,
+        }
+    }
+}
+
+/// The largest answer asked for over UDP: it fits into every path unfragmented (RFC 9715).
+const UDP_PAYLOAD: u16 = 1232;
+
+/// Asks one server one question.
+pub(super) async fn ask(
+    server: SocketAddr,
+    name: &DnsName,
+    kind: Kind,
+    recurse: bool,
+    deadline: Deadline,
+) -> Result<Answer> {
+    let question = Query::query(to_name(name)?, kind.record_type());
+    let mut message = Message::query();
+    message.metadata.recursion_desired = recurse;
+    message.add_query(question.clone());
+    let mut edns = Edns::new();
+    edns.set_max_payload(UDP_PAYLOAD).set_version(0);
+    message.set_edns(edns);
+    let bytes = message
+        .to_vec()
+        .map_err(|e| malformed(server, name, "the question cannot be written").with_source(e))?;
+    let answer = exchange(server, &bytes, Transport::Udp, deadline).await?;
+    let answer = Message::from_vec(&answer)
+        .map_err(|e| malformed(server, name, "the answer is not DNS").with_source(e))?;
+    if answer.queries.first().is_some_and(|echoed| *echoed != question) {
+        return Err(malformed(server, name, "the answer is to another question"));
+    }
+    Ok(read(answer))
+}
+
+fn read(message: Message) -> Answer {
+    let authoritative = message.metadata.authoritative;
+    let code = message.metadata.response_code;
+    let list = |records: Vec<Record>| records.into_iter().filter_map(data).collect();
+    Answer {
+        code,
+        authoritative,
+        answers: list(message.answers),
+        authorities: list(message.authorities),
+        additionals: list(message.additionals),
+    }
+}
+
+/// A record of a type that is asked for, with an owner name acmekit can hold.
+fn data(record: Record) -> Option<Data> {
+    let value = match record.data {
+        RData::A(address) => Value::Address(IpAddr::V4(address.0)),
+        RData::AAAA(address) => Value::Address(IpAddr::V6(address.0)),
+        RData::CNAME(target) => Value::Alias(from_name(&target.0)?),
+        RData::NS(target) => Value::NameServer(from_name(&target.0)?),
+        RData::SOA(_) => Value::Authority,
+        RData::TXT(text) => Value::Text(text.txt_data.concat()),
+        _ => return None,
+    };
+    Some(Data { owner: from_name(&record.name)?, value })
+}
+
+fn to_name(name: &DnsName) -> Result<Name> {
+    let mut found = Name::from_ascii(name.as_str()).map_err(|e| {
+        Error::new(ErrorKind::Config, "dns.query", "this name cannot be asked for")
+            .with("name", name)
+            .with_source(e)
+    })?;
+    found.set_fqdn(true);
+    Ok(found)
+}
+
+fn from_name(name: &Name) -> Option<DnsName> {
+    name.to_ascii().parse().ok()
+}
+
+fn malformed(server: SocketAddr, name: &DnsName, why: &str) -> Error {
+    Error::new(ErrorKind::Protocol, "dns.query", why).with("server", server).with("name", name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn foreign_bytes_never_panic(bytes in proptest::collection::vec(0u8.., 0..200)) {
+            if let Ok(message) = Message::from_vec(&bytes) {
+                let _ = read(message);
+            }
+        }
+    }
+}

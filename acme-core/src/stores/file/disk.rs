@@ -1,0 +1,284 @@
+//! The folders of a file store, and what is done in them. Everything here blocks.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngCore;
+use zeroize::Zeroizing;
+
+use super::{OwnedCondition, entry};
+use crate::atomic::{FileAttributes, sync_folder, write_file_via};
+use crate::stores::check;
+use crate::{Clock, Entry, Error, ErrorKind, Result, Secret, StoreKey, Version};
+
+#[derive(Debug)]
+pub(super) struct Disk {
+    pub(super) folder: PathBuf,
+    pub(super) keep: usize,
+    pub(super) lock_timeout: Duration,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl Disk {
+    pub(super) fn entries(&self) -> PathBuf {
+        self.folder.join("entries")
+    }
+
+    pub(super) fn leases(&self) -> PathBuf {
+        self.folder.join("leases")
+    }
+
+    pub(super) fn floor(&self) -> PathBuf {
+        self.folder.join("floor")
+    }
+
+    pub(super) fn tmp(&self) -> PathBuf {
+        self.folder.join("tmp")
+    }
+
+    /// Reads the current version. Without a lock: if another writer removes the file between
+    /// finding and reading it, there is a newer one by then, or none.
+    pub(super) fn load(&self, key: &StoreKey) -> Result<Option<Entry>> {
+        let folder = self.entries().join(file_name(key));
+        for _ in 0..100 {
+            let numbers = self.numbers(&folder)?;
+            let Some(number) = numbers.latest() else { return Ok(None) };
+            let path = folder.join(number.to_string());
+            let content = match std::fs::read(&path) {
+                Ok(content) => Zeroizing::new(content),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => {
+                    return Err(io_error("file_store.load", "could not read the entry", &path, e));
+                }
+            };
+            return match entry::decode(number, &content) {
+                Ok(value) => Ok(Some(Entry::new(value, Version::new(number)))),
+                Err(why) => Err(damaged(key, &folder, &numbers, number, &why)),
+            };
+        }
+        Err(Error::new(ErrorKind::Storage, "file_store.load", "the entry changes faster than it can be read")
+            .with("key", key)
+            .with("path", folder.display()))
+    }
+
+    pub(super) fn save(
+        &self,
+        key: &StoreKey,
+        value: &Secret<Vec<u8>>,
+        condition: &OwnedCondition,
+    ) -> Result<Version> {
+        self.check_fence("file_store.save", condition).map_err(|e| e.with("key", key))?;
+        let folder = self.entries().join(file_name(key));
+        let numbers = self.numbers(&folder)?;
+        check("file_store.save", key, numbers.latest().map(Version::new), condition.expected)?;
+        let number = numbers.next()?.max(self.numbers(&self.floor())?.next()?);
+        if numbers.is_new() {
+            self.create_folder(&folder)?;
+        }
+        let content = entry::encode(number, value.expose());
+        let path = folder.join(number.to_string());
+        if let Err(e) = write_file_via(&self.tmp(), &path, &content, FileAttributes::default()) {
+            // In place although its folder could not be flushed: what has failed shall not be read.
+            remove_stray(&path);
+            return Err(e.with("key", key));
+        }
+        self.thin_out(&folder, &numbers);
+        Ok(Version::new(number))
+    }
+
+    /// Removes older versions until only as many intact ones are left as are to be kept. A damaged
+    /// one does not count, so saving over it costs no good one.
+    fn thin_out(&self, folder: &Path, older: &Numbers) {
+        if older.live.len() <= self.keep {
+            return;
+        }
+        let mut intact = 0;
+        for &number in older.live.iter().rev() {
+            if intact >= self.keep {
+                remove_stray(&folder.join(number.to_string()));
+            } else if is_intact(folder, number) {
+                intact += 1;
+            }
+        }
+    }
+
+    pub(super) fn delete(&self, key: &StoreKey, condition: &OwnedCondition) -> Result<()> {
+        self.check_fence("file_store.delete", condition).map_err(|e| e.with("key", key))?;
+        let folder = self.entries().join(file_name(key));
+        let numbers = self.numbers(&folder)?;
+        check("file_store.delete", key, numbers.latest().map(Version::new), condition.expected)?;
+        if numbers.latest().is_none() {
+            return Ok(());
+        }
+        let failed = |e| io_error("file_store.delete", "could not delete the entry", &folder, e);
+        self.raise_floor(numbers.highest).map_err(failed)?;
+        let aside = self.tmp().join(format!("deleted.{:016x}", rand::rng().next_u64()));
+        std::fs::rename(&folder, &aside).map_err(failed)?;
+        sync_folder(&self.entries()).map_err(failed)?;
+        if let Err(error) = std::fs::remove_dir_all(&aside) {
+            tracing::warn!(path = %aside.display(), %error, "could not remove a deleted entry");
+        }
+        Ok(())
+    }
+
+    /// Notes that versions up to this one have been given away. The note is a file's name: it
+    /// cannot be half written, and renaming works on a full disk.
+    fn raise_floor(&self, number: u64) -> io::Result<()> {
+        let floor = self.floor();
+        let old = read_numbers(&floor)?.highest;
+        if number <= old {
+            return Ok(());
+        }
+        let new = floor.join(number.to_string());
+        if let Err(e) = std::fs::rename(floor.join(old.to_string()), &new) {
+            if e.kind() != io::ErrorKind::NotFound {
+                return Err(e);
+            }
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+        }
+        sync_folder(&floor)
+    }
+
+    pub(super) fn list(&self, prefix: &StoreKey) -> Result<Vec<StoreKey>> {
+        let entries = self.entries();
+        let failed = |e| io_error("file_store.list", "could not read the folder", &entries, e);
+        let mut keys = Vec::new();
+        for item in std::fs::read_dir(&entries).map_err(failed)? {
+            let name = item.map_err(failed)?.file_name();
+            let key = name.to_str().and_then(|name| name.replace('+', "/").parse::<StoreKey>().ok());
+            if let Some(key) = key
+                && key.is_below(prefix)
+                && self.numbers(&entries.join(name))?.latest().is_some()
+            {
+                keys.push(key);
+            }
+        }
+        keys.sort();
+        Ok(keys)
+    }
+
+    pub(super) fn numbers(&self, folder: &Path) -> Result<Numbers> {
+        read_numbers(folder).map_err(|e| io_error("file_store.read", "could not read the folder", folder, e))
+    }
+
+    /// Creates a folder of the store, durably, unless it is there.
+    pub(super) fn create_folder(&self, folder: &Path) -> Result<()> {
+        let created = match DirBuilder::new().mode(0o700).create(folder) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
+            _ => folder.parent().map_or(Ok(()), sync_folder),
+        };
+        created.map_err(|e| io_error("file_store.create", "could not create the folder", folder, e))
+    }
+}
+
+/// The files of a folder that are named by a number.
+#[derive(Debug, Default)]
+pub(super) struct Numbers {
+    /// The plain numbers, ascending.
+    pub(super) live: Vec<u64>,
+    /// The largest number that begins a file's name, also with something behind it.
+    pub(super) highest: u64,
+    /// All names that begin with a number.
+    pub(super) files: Vec<String>,
+}
+
+impl Numbers {
+    pub(super) fn latest(&self) -> Option<u64> {
+        self.live.last().copied()
+    }
+
+    /// Whether nothing was there, perhaps not even the folder.
+    pub(super) fn is_new(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    pub(super) fn next(&self) -> Result<u64> {
+        self.highest.checked_add(1).ok_or_else(|| {
+            Error::new(ErrorKind::Storage, "file_store.save", "a file bears the largest number there is")
+        })
+    }
+}
+
+fn read_numbers(folder: &Path) -> io::Result<Numbers> {
+    let mut numbers = Numbers::default();
+    let items = match std::fs::read_dir(folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(numbers),
+        items => items?,
+    };
+    for item in items {
+        let Ok(name) = item?.file_name().into_string() else { continue };
+        let (digits, plain) =
+            name.split_once('.').map_or((name.as_str(), true), |(digits, _)| (digits, false));
+        let Some(number) = digits.parse::<u64>().ok().filter(|number| number.to_string() == digits) else {
+            continue;
+        };
+        numbers.highest = numbers.highest.max(number);
+        if plain {
+            numbers.live.push(number);
+        }
+        numbers.files.push(name);
+    }
+    numbers.live.sort_unstable();
+    Ok(numbers)
+}
+
+fn is_intact(folder: &Path, number: u64) -> bool {
+    std::fs::read(folder.join(number.to_string()))
+        .is_ok_and(|content| entry::decode(number, &Zeroizing::new(content)).is_ok())
+}
+
+fn damaged(key: &StoreKey, folder: &Path, numbers: &Numbers, number: u64, why: &str) -> Error {
+    let path = folder.join(number.to_string());
+    let older = numbers.live.iter().rev().find(|&&older| older < number && is_intact(folder, older));
+    let aside = format!("`mv '{0}' '{0}.damaged'`", path.display());
+    let hint = match older {
+        Some(older) => format!("version {older} is intact: {aside} goes back to it"),
+        None => format!(
+            "no older version is intact: {aside} makes the entry absent, so that it is made anew, or put a backup in place"
+        ),
+    };
+    Error::new(ErrorKind::Storage, "file_store.load", format!("the entry is damaged: {why}"))
+        .with("key", key)
+        .with("path", path.display())
+        .with_hint(hint)
+}
+
+/// The name of a key's folder: flat, so that a key may be the prefix of another.
+pub(super) fn file_name(key: &StoreKey) -> String {
+    key.as_str().replace('/', "+")
+}
+
+/// Removes a file nobody needs any more; the next writer tries again.
+pub(super) fn remove_stray(path: &Path) {
+    if let Err(error) = std::fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %path.display(), %error, "could not remove a file");
+    }
+}
+
+pub(super) fn io_error(op: &'static str, message: &'static str, path: &Path, e: io::Error) -> Error {
+    let hint = match e.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            Some("run as a user who may write there")
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some("free some space, then run again"),
+        io::ErrorKind::Unsupported => Some("the file system has no flock: use one of this machine"),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            Some("the store's folder is gone or no folder: has somebody moved it?")
+        }
+        _ => None,
+    };
+    let error = Error::new(ErrorKind::Storage, op, message)
+        .with("path", path.display())
+        .with("reason", &e)
+        .with_source(e);
+    match hint {
+        Some(hint) => error.with_hint(hint),
+        None => error,
+    }
+}

@@ -1,0 +1,193 @@
+//! Update messages (RFC 2136), their signatures (RFC 8945), and what a server's answer means.
+
+use acmekit_core::{DnsName, Error, ErrorKind, Result, Secret, TxtRecord};
+use hickory_proto::op::{Message, ResponseCode, update_message};
+use hickory_proto::rr::rdata::TXT;
+use hickory_proto::rr::rdata::tsig::{TsigAlgorithm, TsigError};
+use hickory_proto::rr::{Name, RData, Record, RecordSet, TSigner};
+
+use crate::config::{Algorithm, Key};
+
+/// How far the two clocks may be apart, in seconds: what RFC 8945 section 10 recommends.
+const FUDGE: u16 = 300;
+
+/// What is done to one value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    Add,
+    Remove,
+}
+
+pub(crate) fn signer(key: &Key, octets: &Secret<Vec<u8>>) -> Result<TSigner> {
+    let algorithm = match key.algorithm {
+        Algorithm::HmacSha256 => TsigAlgorithm::HmacSha256,
+        Algorithm::HmacSha384 => TsigAlgorithm::HmacSha384,
+        Algorithm::HmacSha512 => TsigAlgorithm::HmacSha512,
+    };
+    let refuse = |why: &str| Error::new(ErrorKind::Config, "rfc2136.key", why).with("key", &key.name);
+    let name =
+        Name::from_ascii(&key.name).map_err(|e| refuse("the key's name is no domain name").with_source(e))?;
+    TSigner::new(octets.expose().clone(), algorithm, name, FUDGE)
+        .map_err(|e| refuse("the crypto provider cannot use the key").with_source(e))
+}
+
+pub(crate) fn name(name: &DnsName) -> Result<Name> {
+    let mut found = Name::from_ascii(name.as_str()).map_err(|e| {
+        Error::new(ErrorKind::Config, "rfc2136.name", "the name cannot be written")
+            .with("name", name)
+            .with_source(e)
+    })?;
+    found.set_fqdn(true);
+    Ok(found)
+}
+
+/// One value added (section 2.5.1) or removed (section 2.5.4); others are never touched.
+pub(crate) fn message(zone: &DnsName, record: &TxtRecord, change: Change) -> Result<Message> {
+    if !record.name.is_within(zone) {
+        return Err(Error::new(ErrorKind::Config, "rfc2136.update", "the record is not in the zone")
+            .with("name", &record.name)
+            .with("zone", zone));
+    }
+    if record.value.len() > 255 {
+        return Err(Error::new(
+            ErrorKind::Config,
+            "rfc2136.update",
+            "the TXT value is longer than 255 octets",
+        )
+        .with("name", &record.name)
+        .with("length", record.value.len()));
+    }
+    let ttl = u32::try_from(record.ttl.as_secs()).unwrap_or(u32::MAX);
+    let data = RData::TXT(TXT::from_bytes(vec![record.value.as_bytes()]));
+    let set = RecordSet::from(Record::from_rdata(name(&record.name)?, ttl, data));
+    Ok(match change {
+        Change::Add => update_message::append(set, name(zone)?, false, false),
+        Change::Remove => update_message::delete_by_rdata(set, name(zone)?, false),
+    })
+}
+
+/// What a server's answer to an update means: done, or whose fault it is.
+pub(crate) fn judge(answer: &Message, zone: &DnsName, key: &str) -> Result<()> {
+    let signature = answer.signature.as_deref().map(|record| &record.data);
+    let refused = |kind, why: &str, hint: &str| {
+        Err(Error::new(kind, "rfc2136.update", why.to_owned())
+            .with_vendor_code(answer.metadata.response_code.to_str())
+            .with("zone", zone)
+            .with("key", key)
+            .with_hint(hint))
+    };
+    match signature.and_then(|tsig| tsig.error) {
+        Some(TsigError::BadKey) => {
+            return refused(
+                ErrorKind::Auth,
+                "the server does not know this TSIG key (BADKEY)",
+                "compare the key's name and algorithm with the server's configuration, letter by letter",
+            );
+        }
+        Some(TsigError::BadSig) => {
+            return refused(
+                ErrorKind::Auth,
+                "the TSIG secret is not the server's (BADSIG)",
+                "copy the secret again: the name is known there, the signature does not fit",
+            );
+        }
+        Some(TsigError::BadTime) => {
+            return refused(
+                ErrorKind::Auth,
+                "the clocks differ by more than 300 s (BADTIME)",
+                "set this machine's clock or the server's; TSIG allows five minutes",
+            );
+        }
+        Some(TsigError::BadTrunc) => {
+            return refused(
+                ErrorKind::Auth,
+                "the server does not accept the signature's length (BADTRUNC)",
+                "use a key whose algorithm the server accepts at full length",
+            );
+        }
+        _ => {}
+    }
+    match (answer.metadata.response_code, signature.is_some()) {
+        (ResponseCode::NoError, _) => Ok(()),
+        (ResponseCode::NotAuth, true) => refused(
+            ErrorKind::NotFound,
+            "the server does not serve this zone (NOTAUTH)",
+            "ask the primary server of the zone",
+        ),
+        (ResponseCode::NotAuth, false) => refused(
+            ErrorKind::Auth,
+            "the server accepts neither key nor zone (NOTAUTH, unsigned)",
+            "check the key's name and secret, and that this is the zone's primary server",
+        ),
+        (ResponseCode::Refused, true) => refused(
+            ErrorKind::Auth,
+            "the key is not allowed to change this name",
+            "extend the server's update-policy: grant KEY name _acme-challenge.… TXT",
+        ),
+        (ResponseCode::Refused, false) => refused(
+            ErrorKind::Auth,
+            "the server refuses, unsigned: wrong TSIG secret, or updates are not allowed from here",
+            "check the secret, then the server's allow-update or update-policy",
+        ),
+        (ResponseCode::NotZone, _) => refused(
+            ErrorKind::Config,
+            "the name is not in the zone (NOTZONE)",
+            "the zone was found wrong; is there a zone cut in between?",
+        ),
+        (ResponseCode::ServFail, _) => refused(
+            ErrorKind::Unavailable,
+            "the server failed (SERVFAIL)",
+            "its log says why; often the zone file or journal is not writable",
+        ),
+        (ResponseCode::NotImp, _) => refused(
+            ErrorKind::Unsupported,
+            "the server does not know dynamic updates (NOTIMP)",
+            "ask a server that implements RFC 2136",
+        ),
+        (other, _) => refused(
+            ErrorKind::Protocol,
+            &format!("the server answers {}", other.to_str()),
+            "its log may say why",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::op::{MessageType, OpCode};
+
+    use super::*;
+
+    fn answer(code: ResponseCode) -> Message {
+        let mut answer = Message::new(1, MessageType::Response, OpCode::Update);
+        answer.metadata.response_code = code;
+        answer
+    }
+
+    #[test]
+    fn each_refusal_says_whose_fault_it_is() {
+        let zone: DnsName = "example.com".parse().unwrap();
+        judge(&answer(ResponseCode::NoError), &zone, "k").unwrap();
+        for (code, kind) in [
+            (ResponseCode::NotAuth, ErrorKind::Auth),
+            (ResponseCode::Refused, ErrorKind::Auth),
+            (ResponseCode::NotZone, ErrorKind::Config),
+            (ResponseCode::ServFail, ErrorKind::Unavailable),
+            (ResponseCode::NotImp, ErrorKind::Unsupported),
+            (ResponseCode::FormErr, ErrorKind::Protocol),
+        ] {
+            let error = judge(&answer(code), &zone, "k").unwrap_err();
+            assert_eq!(error.kind(), kind, "{error}");
+            assert!(error.hint().is_some());
+        }
+    }
+
+    #[test]
+    fn a_record_outside_the_zone_or_too_long_is_refused_before_it_is_sent() {
+        let zone: DnsName = "example.com".parse().unwrap();
+        let outside = TxtRecord::new("_acme-challenge.badexample.com".parse().unwrap(), "v");
+        assert_eq!(message(&zone, &outside, Change::Add).unwrap_err().kind(), ErrorKind::Config);
+        let long = TxtRecord::new("a.example.com".parse().unwrap(), "v".repeat(256));
+        assert_eq!(message(&zone, &long, Change::Add).unwrap_err().kind(), ErrorKind::Config);
+    }
+}

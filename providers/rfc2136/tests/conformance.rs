@@ -1,0 +1,80 @@
+//! The provider keeps its contract on a real BIND, with each algorithm.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use acmekit_conformance::dns_provider::Subject;
+use acmekit_core::{DnsName, DnsProvider, async_trait};
+use acmekit_rfc2136::{Algorithm, Config, Key, Rfc2136};
+use acmekit_testbed::{Bind, TsigAlgorithm};
+
+struct OnBind {
+    bind: Bind,
+    algorithm: Algorithm,
+}
+
+impl OnBind {
+    async fn start(testbed: TsigAlgorithm, algorithm: Algorithm) -> Self {
+        let builder = Bind::builder().zone("example.test").zone("deep.example.test").tsig_algorithm(testbed);
+        Self { bind: builder.start().await.unwrap(), algorithm }
+    }
+
+    fn made_with(&self, secret: &str) -> Arc<dyn DnsProvider> {
+        let key = Key::new(self.bind.tsig_name(), self.algorithm, secret);
+        Arc::new(Rfc2136::new(Config::new(self.bind.addr().to_string(), key)).unwrap())
+    }
+}
+
+#[async_trait]
+impl Subject for OnBind {
+    fn provider(&self) -> Arc<dyn DnsProvider> {
+        self.made_with(self.bind.tsig_secret_base64())
+    }
+
+    fn another(&self) -> Arc<dyn DnsProvider> {
+        self.provider()
+    }
+
+    fn zone(&self) -> DnsName {
+        "deep.example.test".parse().unwrap()
+    }
+
+    fn foreign_name(&self) -> DnsName {
+        "www.example.org".parse().unwrap()
+    }
+
+    async fn lookup(&self, name: &DnsName) -> BTreeSet<String> {
+        self.bind.query_txt(name.as_str()).await.unwrap().into_iter().collect()
+    }
+
+    fn secret(&self) -> String {
+        self.bind.tsig_secret_base64().to_owned()
+    }
+
+    fn with_wrong_credential(&self) -> Arc<dyn DnsProvider> {
+        self.made_with("d3Jvbmcgd3Jvbmcgd3Jvbmcgd3Jvbmcgd3Jvbmcgd3Jvbmc=")
+    }
+}
+
+mod hmac_sha256 {
+    use super::*;
+    acmekit_conformance::dns_provider_suite!(
+        OnBind::start(TsigAlgorithm::HmacSha256, Algorithm::HmacSha256).await
+    );
+}
+
+mod hmac_sha384 {
+    use super::*;
+    acmekit_conformance::dns_provider_suite!(
+        OnBind::start(TsigAlgorithm::HmacSha384, Algorithm::HmacSha384).await
+    );
+}
+
+mod hmac_sha512 {
+    use super::*;
+    acmekit_conformance::dns_provider_suite!(
+        OnBind::start(TsigAlgorithm::HmacSha512, Algorithm::HmacSha512).await
+    );
+}
