@@ -17,12 +17,17 @@ use crate::{Bundle, CertificateId, Result};
 ///
 /// A deployer is called again with the same bundle after a crash at any point, and after errors on
 /// its own schedule; it never causes a certificate to be ordered.
+///
+/// # Conformance
+/// `acmekit_conformance::deployer_suite!` tests each clause named here (Y1 to Y10) by what TLS
+/// clients see. For all methods: no error and no `Debug` shows a private key (Y9), and behind `Arc`
+/// and `Box` it is the same deployer (Y10).
 #[async_trait]
 pub trait Deployer: fmt::Debug + Send + Sync {
     /// The deployer's id in kebab-case; unique within a pipeline. By default its folder's name.
     fn id(&self) -> &str;
 
-    /// Puts the bundle in place, has it taken up, and sees that it is served.
+    /// Puts the bundle in place, has it taken up, and sees that it is served. (Y1)
     ///
     /// *Must* be `AlreadyCurrent`, touching nothing, when the bundle is in place and served (Y2).
     /// *Must* never let a reader see the new key beside the old chain (Y3). On an error *must* have

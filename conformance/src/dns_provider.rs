@@ -180,9 +180,8 @@ pub async fn d10_a_refused_credential_says_so_and_stays_secret(subject: &dyn Sub
     let at = name(subject, "d10");
     let zone = zone_of(subject, &at).await;
     let wrong = subject.with_wrong_credential();
-    let error = match wrong.add_txt(&zone, &TxtRecord::new(at.clone(), "value")).await {
-        Ok(_) => panic!("D10: a wrong credential was taken"),
-        Err(error) => error,
+    let Err(error) = wrong.add_txt(&zone, &TxtRecord::new(at.clone(), "value")).await else {
+        panic!("D10: a wrong credential was taken")
     };
     assert_eq!(error.kind(), acmekit_core::ErrorKind::Auth, "D10: {}", error.report());
     assert!(error.hint().is_some(), "D10: the error says not what to do: {error}");

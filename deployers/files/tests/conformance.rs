@@ -1,0 +1,5 @@
+//! The suite for deployers, on a real nginx.
+
+mod subject;
+
+acmekit_conformance::deployer_suite!(subject::NginxSubject::start());
