@@ -43,8 +43,11 @@ pub(crate) async fn issue(run: &mut Run<'_>) -> Result<Bundle> {
             None => run.create_order().await?,
         };
         let proved = run.prove(order).await;
-        // Whatever came of it, nothing is left behind where the CA looked.
-        clean_up_quietly(run.pipeline, &mut run.journal).await?;
+        // Nothing is left behind where the CA looked; unless it was told, has not said what it
+        // found, and may be looking still: then the next run, or a sweep, takes it away.
+        let keep = matches!(&proved, Err(error) if is_silence(error));
+        let which = if keep { Which::NotNeeded } else { Which::All };
+        clean_up_quietly(run.pipeline, &mut run.journal, which).await?;
         match proved? {
             Proved::Authorized(order) => {
                 if let Some(bundle) = run.finalize(order).await? {
@@ -91,7 +94,7 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         // What an attempt for another wish has put up goes away before the journal forgets it.
-        clean_up_quietly(self.pipeline, &mut self.journal).await?;
+        clean_up_quietly(self.pipeline, &mut self.journal, Which::All).await?;
         let (key, csr) = match self.spec.csr() {
             Some(csr) => (None, csr.clone()),
             None => {
@@ -267,13 +270,12 @@ impl<'a> Run<'a> {
                 old.authorization != plan.authorization || old.presentation == plan.presentation
             });
             if !presented.iter().any(|old| old.authorization == plan.authorization) {
-                let (authorization, presentation) = (plan.authorization.clone(), plan.presentation.clone());
-                presented.push(Presented { authorization, presentation });
+                presented.push(Presented::new(plan.authorization.clone(), plan.presentation.clone()));
             }
         }
         self.journal.write("journal.intents").await?;
 
-        // Put it up, and write down by what it can be taken away.
+        // Put it up.
         let up: Vec<_> = plans.iter().map(|plan| plan.present(deadline).boxed()).collect();
         let up: Vec<Presentation> = stream::iter(up).buffered(PARALLEL).try_collect().await?;
         for (plan, presentation) in plans.iter().zip(up) {
@@ -285,7 +287,6 @@ impl<'a> Run<'a> {
                 }
             }
         }
-        self.journal.write("journal.presented").await?;
 
         // Wait once for all.
         let started = Deadline::after(timeouts.ready);
@@ -299,7 +300,14 @@ impl<'a> Run<'a> {
         try_join_all(ready).await?;
         self.tell(What::ChallengesReady { after: timeouts.ready.saturating_sub(started.remaining()) });
 
-        // Tell the CA.
+        // Write down by what it can be taken away, and that the CA hears of it now; then tell.
+        let now = self.pipeline.now();
+        for presented in &mut self.journal.record.presented {
+            if plans.iter().any(|plan| plan.authorization == presented.authorization) {
+                presented.told_at = Some(now);
+            }
+        }
+        self.journal.write("journal.told").await?;
         let mut told = Vec::new();
         for plan in plans.iter().filter(|plan| plan.untold) {
             let told_one = self.pipeline.ca.respond(&self.account, &plan.challenge);
@@ -400,14 +408,27 @@ impl Plan {
     }
 }
 
-/// Takes away everything the journal names, and writes down what is gone. What cannot be taken
-/// away stays in the journal; the first reason is the error.
-pub(crate) async fn clean_up(pipeline: &Pipeline, journal: &mut Journal<'_>) -> Result<()> {
-    if journal.record.presented.is_empty() {
+/// What a clean-up takes away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// Everything the journal names.
+    All,
+    /// Everything but what a CA that was told a short while ago may still be looking at.
+    NotNeeded,
+}
+
+/// Takes away what the journal names, and writes down what is gone. What cannot be taken away
+/// stays in the journal; the first reason is the error.
+pub(crate) async fn clean_up(pipeline: &Pipeline, journal: &mut Journal<'_>, which: Which) -> Result<()> {
+    let (now, patience) = (pipeline.now(), pipeline.ca.authority.timeouts().poll);
+    let (kept, presented): (Vec<_>, Vec<_>) = std::mem::take(&mut journal.record.presented)
+        .into_iter()
+        .partition(|presented| which == Which::NotNeeded && presented.may_be_needed(now, patience));
+    journal.record.presented = kept;
+    if presented.is_empty() {
         return Ok(());
     }
     let deadline = Deadline::after(pipeline.ca.authority.timeouts().cleanup);
-    let presented = std::mem::take(&mut journal.record.presented);
     let work: Vec<_> =
         presented.iter().map(|presented| take_away(pipeline, presented, deadline).boxed()).collect();
     let work = join_all(work).await;
@@ -430,8 +451,12 @@ pub(crate) async fn clean_up(pipeline: &Pipeline, journal: &mut Journal<'_>) -> 
 
 /// As [`clean_up`], where what stays behind must not stand in the certificate's way: it has been
 /// told as an event and is in the journal. A journal that cannot be written does.
-pub(crate) async fn clean_up_quietly(pipeline: &Pipeline, journal: &mut Journal<'_>) -> Result<()> {
-    match clean_up(pipeline, journal).await {
+pub(crate) async fn clean_up_quietly(
+    pipeline: &Pipeline,
+    journal: &mut Journal<'_>,
+    which: Which,
+) -> Result<()> {
+    match clean_up(pipeline, journal, which).await {
         Err(error) if matches!(error.kind(), ErrorKind::Storage | ErrorKind::Conflict) => Err(error),
         _ => Ok(()),
     }
@@ -454,6 +479,11 @@ async fn take_away(pipeline: &Pipeline, presented: &Presented, deadline: Deadlin
 
 fn is_pending(order: &OrderSnapshot) -> bool {
     order.status == crate::order::OrderStatus::Pending
+}
+
+/// The CA has said nothing: it may still act on what it was told.
+fn is_silence(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Unavailable | ErrorKind::RateLimited)
 }
 
 /// The CA says that there is no such thing, or that it is not this account's.

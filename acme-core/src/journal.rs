@@ -5,11 +5,13 @@
 //! | key and CSR | the order is made |
 //! | the order's URL | anything is presented |
 //! | what is going to be presented | it is presented |
-//! | by what it can be taken away | the CA is told |
+//! | by what it can be taken away, and that the CA is going to be told | the CA is told |
 //! | nothing left to take away | the CSR is sent |
 //!
 //! The entry `journals/<certificate>` disappears when the bundle is stored and nothing is left to
 //! take away.
+
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +60,39 @@ pub(crate) struct Attempt {
 pub(crate) struct Presented {
     pub(crate) authorization: String,
     pub(crate) presentation: Presentation,
+    /// When the CA was told, or was about to be. From then on it may look at any moment.
+    #[serde(default, with = "told")]
+    pub(crate) told_at: Option<SystemTime>,
+}
+
+impl Presented {
+    pub(crate) fn new(authorization: String, presentation: Presentation) -> Self {
+        Self { authorization, presentation, told_at: None }
+    }
+
+    /// Whether a CA that was told may still be looking. A clock that was set back says no.
+    pub(crate) fn may_be_needed(&self, now: SystemTime, patience: Duration) -> bool {
+        self.told_at.is_some_and(|at| now.duration_since(at).is_ok_and(|since| since < patience))
+    }
+}
+
+/// An optional time as RFC 3339 text.
+mod told {
+    use std::time::SystemTime;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(transparent)]
+    struct Time(#[serde(with = "crate::clock::rfc3339")] SystemTime);
+
+    pub(super) fn serialize<S: Serializer>(time: &Option<SystemTime>, out: S) -> Result<S::Ok, S::Error> {
+        time.map(Time).serialize(out)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Option<SystemTime>, D::Error> {
+        Ok(Option::<Time>::deserialize(input)?.map(|time| time.0))
+    }
 }
 
 impl<'a> Journal<'a> {

@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use crate::ca::Ca;
 use crate::ca::account::{self, Account};
 use crate::effect::effect;
-use crate::issue::Run;
+use crate::issue::{Run, Which};
 use crate::journal::Journal;
 use crate::{
     Authority, Bundle, CertificateId, CertificateSpec, ChallengeKind, ChallengeSolver, Clock, Condition,
@@ -217,9 +217,11 @@ impl Pipeline {
         Ok(self.stored(id).await?.map(|(bundle, _)| bundle))
     }
 
-    /// Takes away what crashes have left behind: every answer to a challenge that a journal still
-    /// names. Call it once at the start. Certificates that are being worked on are left alone;
-    /// orders under way stay, to be gone on with. Answers how many answers were taken away.
+    /// Takes away what crashes have left behind: the answers to challenges that journals still
+    /// name. Call it at the start, and from time to time. Certificates that are being worked on are
+    /// left alone; orders under way stay, to be gone on with, and with them answers of which the CA
+    /// was told less than [`Timeouts::poll`](crate::Timeouts::poll) ago. Answers how many were taken
+    /// away.
     ///
     /// # Errors
     /// The first thing that could not be taken away; the others are.
@@ -241,11 +243,12 @@ impl Pipeline {
         let work = async {
             let mut journal = Journal::open(&*self.store, &lease, id).await?;
             let before = journal.record.presented.len();
-            let cleaned = issue::clean_up(self, &mut journal).await;
+            let cleaned = issue::clean_up(self, &mut journal, Which::NotNeeded).await;
+            let swept = before - journal.record.presented.len();
             if journal.record.attempt.is_none() && journal.record.presented.is_empty() {
                 journal.close().await?;
             }
-            cleaned.map(|()| before)
+            cleaned.map(|()| swept)
         };
         lease::holding(&*self.store, &lease, work).await
     }
@@ -294,7 +297,7 @@ impl Pipeline {
         });
         let (bundle, fresh) = match done {
             Some((bundle, _)) => {
-                issue::clean_up_quietly(self, &mut journal).await?;
+                issue::clean_up_quietly(self, &mut journal, Which::All).await?;
                 journal.close().await?;
                 (bundle.clone(), false)
             }

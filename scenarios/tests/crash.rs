@@ -153,7 +153,7 @@ matrix! {
     journal_intents: "journal.intents" 1,
     first_challenge_present: "challenge.present" 1,
     second_challenge_present: "challenge.present" 2,
-    journal_presented: "journal.presented" 1,
+    journal_told: "journal.told" 1,
     first_challenge_respond: "challenge.respond" 1,
     second_challenge_respond: "challenge.respond" 2,
     first_challenge_cleanup: "challenge.cleanup" 1,
