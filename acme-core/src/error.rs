@@ -83,7 +83,7 @@ pub struct Problem {
     pub identifier: Option<String>,
     /// One entry per identifier that failed (RFC 8555 section 6.7.1).
     #[serde(default, deserialize_with = "null_as_empty")]
-    pub subproblems: Vec<Problem>,
+    pub subproblems: Vec<Self>,
 }
 
 /// Accepts the wire form `{"type":"dns","value":"…"}` and the plain text this crate writes.
@@ -133,7 +133,8 @@ impl fmt::Display for Problem {
     }
 }
 
-/// What failed, as data. See the [module](self).
+/// What failed, as data: the kind, when to try again, the operation, the values involved, the CA's
+/// own words, and a [hint](Error::hint) for the person.
 pub struct Error(Box<Inner>);
 
 struct Inner {

@@ -50,7 +50,7 @@ pub(crate) async fn issue(run: &mut Run<'_>) -> Result<Bundle> {
         clean_up_quietly(run.pipeline, &mut run.journal, which).await?;
         match proved? {
             Proved::Authorized(order) => {
-                if let Some(bundle) = run.finalize(order).await? {
+                if let Some(bundle) = run.finalize(*order).await? {
                     return Ok(bundle);
                 }
             }
@@ -69,7 +69,7 @@ pub(crate) async fn issue(run: &mut Run<'_>) -> Result<Bundle> {
 /// What came of proving control.
 enum Proved {
     /// The CA is convinced.
-    Authorized(OrderSnapshot),
+    Authorized(Box<OrderSnapshot>),
     /// The order cannot be gone on with, through nobody's fault.
     Useless(&'static str),
 }
@@ -155,11 +155,11 @@ impl<'a> Run<'a> {
         loop {
             match next_step(&order, &self.answered, self.pipeline.now()) {
                 Step::Prove(which) => self.answer(&order, &which).await?,
-                Step::Wait if !is_pending(&order) => return Ok(Proved::Authorized(order)),
+                Step::Wait if !is_pending(&order) => return Ok(Proved::Authorized(Box::new(order))),
                 Step::Wait => {}
                 Step::Finalize | Step::Download(_) => {
                     self.tell(What::Authorized);
-                    return Ok(Proved::Authorized(order));
+                    return Ok(Proved::Authorized(Box::new(order)));
                 }
                 Step::StartOver(why) => return Ok(Proved::Useless(why)),
                 Step::Failed(error) => {

@@ -1,4 +1,49 @@
-//! Work in progress.
+//! Gets, renews and delivers TLS certificates over ACME (RFC 8555) and never loses one.
+//!
+//! This is the core: types, the plug-in traits, and the way of one certificate from a wish to a
+//! client that sees it. Applications add the crate `acmekit`, which re-exports all of this.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use acmekit_core::{Authority, CertificateSpec, Pipeline, solvers::Http01, stores::MemoryStore};
+//!
+//! # async fn example() -> acmekit_core::Result<()> {
+//! // Staging first: its certificates are trusted by nobody, and its limits are wide.
+//! let authority = Authority::lets_encrypt_staging().contact("mailto:ops@example.com").agree_to_terms();
+//! let pipeline = Pipeline::builder(authority, Arc::new(MemoryStore::new()))
+//!     .solver(Http01::webroot("/var/www/html"))
+//!     .observer(|event: &acmekit_core::Event| println!("{event:?}"))
+//!     .build()?;
+//!
+//! pipeline.sweep().await?; // what a crash has left behind
+//! let issuance = pipeline.obtain(&CertificateSpec::new(["www.example.com"])?).await?;
+//! println!("{}", issuance.bundle.fullchain_pem());
+//! # Ok(()) }
+//! ```
+//!
+//! # The map
+//! | to do | see |
+//! |---|---|
+//! | say what is wanted | [`CertificateSpec`], [`Identifier`], [`KeyType`], [`Csr`] |
+//! | say from whom | [`Authority`], [`Timeouts`] |
+//! | get it | [`Pipeline`], [`Issuance`], [`Bundle`] |
+//! | prove control | [`ChallengeSolver`], [`solvers`], [`DnsProvider`] |
+//! | keep it | [`Store`], [`stores`] |
+//! | have it served | [`Deployer`], [`probe`] |
+//! | see what happens | [`Event`], [`Observer`], and the `tracing` target `acmekit::effect` |
+//! | act on failures | [`Error`], [`ErrorKind`], [`Retry`] |
+//!
+//! # Crashes
+//! Every side effect is written to a journal in the store before it happens. A process that is
+//! killed anywhere and started again goes on with the same order, takes down what it put up, and
+//! orders nothing twice. Dropping a future is like being killed: see [`Pipeline::obtain`].
+//!
+//! # Features
+//! Exactly one crypto provider is linked: `aws-lc-rs` (default) or, with `default-features = false`,
+//! `ring`. `rsa` adds RSA certificate keys.
+
+#[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
+compile_error!("acmekit-core needs one crypto provider: enable the feature `aws-lc-rs` or `ring`");
 
 pub mod atomic;
 mod authority;

@@ -1,4 +1,20 @@
-#![doc = include_str!("../README.md")]
+//! Gets, renews and delivers TLS certificates over ACME (RFC 8555) and never loses one.
+//!
+//! This crate is what applications add: everything of `acmekit-core`, and one feature per plug-in.
+//!
+//! | feature | module | what it does |
+//! |---|---|---|
+//! | `rfc2136` | `rfc2136` | dns-01 by dynamic DNS updates signed with TSIG |
+//! | `files` | `files` | PEM files in a folder, switched as a whole, with reload, verify, rollback |
+//! | `haproxy` | `haproxy` | into a running HAProxy by its runtime API |
+//! | `rsa` | | RSA certificate keys |
+//! | `aws-lc-rs` (default), `ring` | | the crypto provider: exactly one is linked |
+//!
+//! Start at [`Pipeline`]; the [map](acmekit_core#the-map) shows the rest.
+
+#[cfg(all(doctest, feature = "rfc2136", feature = "haproxy"))]
+#[doc = include_str!("../../README.md")]
+struct Readme;
 
 pub use acmekit_core::*;
 

@@ -130,11 +130,10 @@ macro_rules! matrix {
             let run = stage.run(None).await;
             assert!(run.ok, "{}", run.stderr);
             stage.assert_whole(&run.stdout).await;
-            let mut want: Vec<String> = Vec::new();
-            $(
-                want.push(concat!($effect, ":begin:", $nth).to_owned());
-                want.push(concat!($effect, ":end:", $nth).to_owned());
-            )*
+            let mut want = vec![$(
+                concat!($effect, ":begin:", $nth).to_owned(),
+                concat!($effect, ":end:", $nth).to_owned(),
+            )*];
             let mut passed = stage.points();
             want.sort();
             passed.sort();

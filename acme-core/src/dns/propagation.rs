@@ -81,10 +81,8 @@ pub(super) async fn wait(
             .collect();
         let now = join_all(asked).await;
         // One lost answer makes no server dead: it counts as such when it was silent twice.
-        let settled = verdicts.iter().zip(&now).all(|((_, before), now)| match (before, now) {
-            (_, Verdict::Seen) => true,
-            (Some(Verdict::Dead(_)), Verdict::Dead(_)) => true,
-            _ => false,
+        let settled = verdicts.iter().zip(&now).all(|((_, before), now)| {
+            matches!((before, now), (_, Verdict::Seen) | (Some(Verdict::Dead(_)), Verdict::Dead(_)))
         });
         let seen = now.iter().filter(|verdict| **verdict == Verdict::Seen).count();
         for ((server, slot), verdict) in verdicts.iter_mut().zip(now) {

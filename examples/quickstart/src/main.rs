@@ -24,8 +24,7 @@ use crate::stage::{Ca, Stage};
 #[derive(Debug, Parser)]
 #[command(name = "quickstart", after_help = AFTER_HELP)]
 struct Args {
-    /// A real CA's directory URL, such as https://acme-staging-v02.api.letsencrypt.org/directory.
-    /// Without it a CA and a DNS server are started here
+    /// The directory URL of a real CA; without it a CA and a DNS server are started here
     #[arg(long, value_name = "URL", requires = "names")]
     directory: Option<String>,
 
