@@ -1,0 +1,208 @@
+//! The suite itself: a right provider passes every clause, and each kind of wrong one fails the
+//! clause that is about it.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use acmekit_conformance::dns_provider::{self as clauses, Subject};
+use acmekit_core::{
+    DnsName, DnsProvider, Error, ErrorKind, RecordHandle, Result, TxtRecord, Zone, async_trait,
+};
+
+const SECRET: &str = "open-sesame";
+
+/// What is wrong with a provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flaw {
+    None,
+    FindsTheParentZone,
+    ClaimsEveryName,
+    AddsNothing,
+    SetsTheWholeSet,
+    AddsASecondCopy,
+    FailsWhenAbsent,
+    RemovesTheWholeSet,
+    RemembersInMemory,
+    NeedsARecordId,
+    ShowsItsSecret,
+    TakesAnyCredential,
+    LosesConcurrentWrites,
+}
+
+type Server = Arc<Mutex<BTreeMap<DnsName, Vec<String>>>>;
+
+#[derive(Clone)]
+struct Provider {
+    flaw: Flaw,
+    server: Server,
+    credential: String,
+    /// What this instance has added, for the flaw of keeping it in memory alone.
+    mine: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl std::fmt::Debug for Provider {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.flaw {
+            Flaw::ShowsItsSecret => write!(f, "Provider({})", self.credential),
+            _ => f.write_str("Provider(…)"),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Provider {
+    fn check(&self) -> Result<()> {
+        if self.credential == SECRET || self.flaw == Flaw::TakesAnyCredential {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Auth, "test", "refused").with_hint("use the right one"))
+    }
+}
+
+#[async_trait]
+impl DnsProvider for Provider {
+    fn id(&self) -> &str {
+        "test"
+    }
+
+    async fn zone(&self, name: &DnsName) -> Result<Option<Zone>> {
+        let zone: DnsName = match self.flaw {
+            Flaw::FindsTheParentZone => "test".parse()?,
+            _ => "zone.test".parse()?,
+        };
+        Ok((self.flaw == Flaw::ClaimsEveryName || name.is_within(&zone)).then(|| Zone::new(zone)))
+    }
+
+    async fn add_txt(&self, zone: &Zone, record: &TxtRecord) -> Result<RecordHandle> {
+        self.check()?;
+        let before = lock(&self.server).get(&record.name).cloned().unwrap_or_default();
+        if self.flaw == Flaw::LosesConcurrentWrites {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            let mut values = before;
+            values.push(record.value.clone());
+            lock(&self.server).insert(record.name.clone(), values);
+        } else {
+            let mut server = lock(&self.server);
+            let values = server.entry(record.name.clone()).or_default();
+            match self.flaw {
+                Flaw::AddsNothing => {}
+                Flaw::SetsTheWholeSet => *values = vec![record.value.clone()],
+                Flaw::AddsASecondCopy => values.push(record.value.clone()),
+                _ if values.contains(&record.value) => {}
+                _ => values.push(record.value.clone()),
+            }
+        }
+        lock(&self.mine).insert(record.value.clone());
+        Ok(RecordHandle::intent("test", zone.clone(), record.clone()).with_id("7"))
+    }
+
+    async fn remove_txt(&self, handle: &RecordHandle) -> Result<()> {
+        self.check()?;
+        let record = &handle.record;
+        if self.flaw == Flaw::RemembersInMemory && !lock(&self.mine).contains(&record.value)
+            || self.flaw == Flaw::NeedsARecordId && handle.id.is_none()
+        {
+            return Ok(());
+        }
+        let mut server = lock(&self.server);
+        let values = server.entry(record.name.clone()).or_default();
+        match values.iter().position(|value| *value == record.value) {
+            None if self.flaw == Flaw::FailsWhenAbsent => {
+                return Err(Error::new(ErrorKind::NotFound, "test", "absent"));
+            }
+            None => {}
+            Some(_) if self.flaw == Flaw::RemovesTheWholeSet => values.clear(),
+            Some(position) => drop(values.remove(position)),
+        }
+        Ok(())
+    }
+}
+
+struct Case {
+    provider: Provider,
+}
+
+impl Case {
+    fn new(flaw: Flaw) -> Self {
+        let credential = SECRET.to_owned();
+        Self { provider: Provider { flaw, server: Arc::default(), credential, mine: Arc::default() } }
+    }
+}
+
+#[async_trait]
+impl Subject for Case {
+    fn provider(&self) -> Arc<dyn DnsProvider> {
+        Arc::new(self.provider.clone())
+    }
+
+    fn another(&self) -> Arc<dyn DnsProvider> {
+        Arc::new(Provider { mine: Arc::default(), ..self.provider.clone() })
+    }
+
+    fn zone(&self) -> DnsName {
+        "zone.test".parse().unwrap()
+    }
+
+    fn foreign_name(&self) -> DnsName {
+        "www.elsewhere.example".parse().unwrap()
+    }
+
+    async fn lookup(&self, name: &DnsName) -> BTreeSet<String> {
+        lock(&self.provider.server).get(name).cloned().unwrap_or_default().into_iter().collect()
+    }
+
+    fn secret(&self) -> String {
+        SECRET.to_owned()
+    }
+
+    fn with_wrong_credential(&self) -> Arc<dyn DnsProvider> {
+        Arc::new(Provider { credential: "wrong".to_owned(), ..self.provider.clone() })
+    }
+}
+
+mod a_right_provider_passes {
+    use super::{Case, Flaw};
+    acmekit_conformance::dns_provider_suite!(Case::new(Flaw::None));
+}
+
+mod a_skipped_clause_is_shown_as_ignored {
+    use super::{Case, Flaw};
+    acmekit_conformance::dns_provider_suite!(
+        Case::new(Flaw::ClaimsEveryName),
+        skip { d02_a_foreign_name_has_no_zone: "this provider is known to claim every name" }
+    );
+}
+
+/// Runs one clause, with the time that its waiting takes skipped, and says whether it holds.
+macro_rules! fails {
+    ($test:ident: $flaw:ident fails $clause:ident) => {
+        #[tokio::test(start_paused = true)]
+        async fn $test() {
+            let mut run = tokio::task::JoinSet::new();
+            run.spawn(async { clauses::$clause(&Case::new(Flaw::$flaw)).await });
+            match run.join_next().await.unwrap() {
+                Ok(()) => panic!("{:?} passes {}", Flaw::$flaw, stringify!($clause)),
+                Err(failed) => assert!(failed.is_panic()),
+            }
+        }
+    };
+}
+
+fails!(finds_a_zone_that_is_too_short: FindsTheParentZone fails d01_the_zone_of_a_name_is_found);
+fails!(finds_a_claim_on_foreign_names: ClaimsEveryName fails d02_a_foreign_name_has_no_zone);
+fails!(finds_a_value_that_never_comes: AddsNothing fails d03_an_added_value_can_be_seen);
+fails!(finds_a_set_that_is_replaced: SetsTheWholeSet fails d04_two_values_stand_side_by_side);
+fails!(finds_a_second_copy: AddsASecondCopy fails d05_adding_twice_is_ok);
+fails!(finds_an_error_about_what_is_absent: FailsWhenAbsent fails d06_removing_twice_is_ok);
+fails!(finds_a_set_that_is_wiped: RemovesTheWholeSet fails d07_removing_one_leaves_the_others);
+fails!(finds_what_is_only_in_memory: RemembersInMemory fails d08_a_handle_works_in_another_process);
+fails!(finds_a_need_for_the_record_id: NeedsARecordId fails d09_an_intent_is_enough_to_remove);
+fails!(finds_a_secret_in_debug: ShowsItsSecret fails d10_a_refused_credential_says_so_and_stays_secret);
+fails!(finds_a_credential_that_is_not_checked: TakesAnyCredential fails d10_a_refused_credential_says_so_and_stays_secret);
+fails!(finds_lost_concurrent_writes: LosesConcurrentWrites fails d11_values_added_at_once_all_survive);
+fails!(finds_a_value_that_never_comes_behind_pointers: AddsNothing fails d12_it_works_behind_pointers);
