@@ -8,6 +8,9 @@ use std::fmt;
 use p256::pkcs8::EncodePrivateKey;
 use rcgen::PublicKeyData;
 use serde::{Deserialize, Serialize};
+use x509_parser::prelude::FromDer;
+use x509_parser::public_key::PublicKey;
+use x509_parser::x509::SubjectPublicKeyInfo;
 use zeroize::Zeroizing;
 
 use crate::{Error, ErrorKind, Result, Secret};
@@ -46,6 +49,26 @@ impl KeyType {
             #[cfg(feature = "rsa")]
             Self::Rsa4096 => "rsa-4096",
         }
+    }
+}
+
+/// The kind of a public key, given as DER `SubjectPublicKeyInfo`; `None` if it is none of ours.
+pub(crate) fn key_type(public_key_info: &[u8]) -> Option<KeyType> {
+    let (_, info) = SubjectPublicKeyInfo::from_der(public_key_info).ok()?;
+    match info.parsed().ok()? {
+        PublicKey::EC(point) => match point.key_size() {
+            256 => Some(KeyType::EcdsaP256),
+            384 => Some(KeyType::EcdsaP384),
+            _ => None,
+        },
+        #[cfg(feature = "rsa")]
+        PublicKey::RSA(key) => match key.key_size() {
+            2048 => Some(KeyType::Rsa2048),
+            3072 => Some(KeyType::Rsa3072),
+            4096 => Some(KeyType::Rsa4096),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
@@ -233,6 +256,7 @@ mod tests {
             let again = PrivateKey::from_pem(key.to_pem().expose()).unwrap();
             assert_eq!(again.public_key_info(), key.public_key_info());
             assert_eq!(format!("{key:?}"), "PrivateKey(…)");
+            assert_eq!(key_type(key.public_key_info()), Some(kind));
         }
     }
 
@@ -249,6 +273,7 @@ mod tests {
     async fn rsa_keys_are_made_and_pkcs1_is_read() {
         use rsa::pkcs1::EncodeRsaPrivateKey;
         let key = PrivateKey::generate(KeyType::Rsa2048).await.unwrap();
+        assert_eq!(key_type(key.public_key_info()), Some(KeyType::Rsa2048));
         let inner: rsa::RsaPrivateKey =
             rsa::pkcs8::DecodePrivateKey::from_pkcs8_der(key.to_pkcs8().expose()).unwrap();
         let pkcs1 = inner.to_pkcs1_pem(rsa::pkcs1::LineEnding::LF).unwrap();

@@ -11,6 +11,7 @@ use crate::ca::account::{self, Account};
 use crate::effect::effect;
 use crate::issue::{Run, Which};
 use crate::journal::Journal;
+use crate::key::key_type;
 use crate::{
     Authority, Bundle, CertificateId, CertificateSpec, ChallengeKind, ChallengeSolver, Clock, Condition,
     Deadline, Deployer, Error, ErrorKind, Event, Expected, Lease, Observer, Outcome, Result, Secret, Store,
@@ -320,7 +321,9 @@ impl Pipeline {
     fn is_fit(&self, spec: &CertificateSpec, bundle: &Bundle) -> bool {
         let key_fits = match spec.csr() {
             Some(csr) => bundle.public_key_info() == csr.public_key_info(),
-            None => bundle.key().is_some(),
+            None => {
+                bundle.key().is_some() && key_type(bundle.public_key_info()) == Some(spec.wanted_key_type())
+            }
         };
         key_fits
             && bundle.facts().identifiers.is_superset(spec.identifiers())

@@ -201,6 +201,17 @@ async fn with_the_callers_csr_no_private_key_is_kept() {
 }
 
 #[tokio::test]
+async fn another_key_type_for_a_named_certificate_is_ordered_at_once() {
+    let ca = credulous().start().await.unwrap();
+    let acme = pipeline(authority(&ca).unwrap(), Arc::new(MemoryStore::new()), &Recorder::default());
+    let web = spec(&["example.test"]).named("web").unwrap();
+    acme.obtain(&web).await.unwrap();
+    let stronger = web.key_type(KeyType::EcdsaP384);
+    assert!(acme.obtain(&stronger).await.unwrap().fresh);
+    assert!(!acme.obtain(&stronger).await.unwrap().fresh);
+}
+
+#[tokio::test]
 async fn an_address_can_be_certified_where_a_solver_fits() {
     let ca = credulous().start().await.unwrap();
     let acme = pipeline(authority(&ca).unwrap(), Arc::new(MemoryStore::new()), &Recorder::default());
