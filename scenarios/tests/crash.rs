@@ -88,6 +88,11 @@ impl Stage {
             1,
             "stored certificates"
         );
+        // Both runs have logged everything at trace level.
+        let log = std::fs::read_to_string(&self.task.log).unwrap();
+        assert!(log.contains("TRACE"), "the log is not at trace level");
+        assert!(!log.contains(dns.tsig_secret_base64()), "the TSIG secret is in the log");
+        assert!(!log.contains("PRIVATE KEY"), "a private key is in the log");
         for name in ["example.test", "any.example.test"] {
             let served = handshake(self.haproxy.tls_addrs()[0], name).await.unwrap().serial().unwrap();
             assert_eq!(
