@@ -57,7 +57,14 @@ impl Ca {
     async fn directory(&self) -> Result<&Directory> {
         let fetch = || async {
             let url = self.authority.directory();
-            self.transport.exchange("directory", Method::GET, url, None).await?.json("directory", url)
+            let reply = self.transport.exchange("directory", Method::GET, url, None).await?;
+            // What answers may be anything but a CA: a web page, a proxy's login, another path.
+            reply.json("directory", url).map_err(|error| match error.hint() {
+                Some(_) => error,
+                None => error.with_hint(
+                    "check the directory URL: something answers there, but it is no ACME directory",
+                ),
+            })
         };
         self.directory.get_or_try_init(fetch).await
     }

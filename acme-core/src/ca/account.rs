@@ -74,6 +74,8 @@ async fn register(ca: &Ca, store: &dyn Store, entry: &StoreKey, lease: &crate::L
             None => (stored, version),
         },
         None => {
+            // A mistyped URL must not be written down: it would stand in the way of the right one.
+            ca.directory().await?;
             let key = Some(PrivateKey::generate(KeyType::EcdsaP256).await?);
             let stored = Stored { format: 1, directory: ca.authority.directory().to_owned(), key, url: None };
             let condition = Condition::expecting(Expected::Absent).under(lease);

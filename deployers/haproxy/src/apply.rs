@@ -1,5 +1,7 @@
 //! The change on one instance, step by step, and the way back if a step fails.
 
+use std::collections::BTreeSet;
+
 use acmekit_core::atomic::FileAttributes;
 use acmekit_core::{Bundle, Deadline, Error, ErrorKind, Result};
 
@@ -8,7 +10,7 @@ use crate::disk::{self, Disk};
 use crate::mark::Marks;
 use crate::material::Material;
 use crate::served;
-use crate::survey::{Seat, Transaction};
+use crate::survey::{self, Seat, Transaction};
 use crate::transaction::{Failure, replace};
 
 /// One instance, one certificate.
@@ -174,11 +176,36 @@ impl<'a> Attempt<'a> {
                 Err(failed) => complaints.push(failed.to_string()),
             }
         }
-        let mut error = error.with("served", served).with("file", file);
+        let mut error = error.with("served", served);
+        // After an unanswered commit HAProxy must not be asked about the certificate any more.
+        error = match served {
+            "unknown" => error,
+            "new" if !had => error.with("serial_now", self.serials_now().await),
+            _ => self.untouched(error),
+        };
+        error = error.with("file", file);
         for complaint in complaints {
             error = error.with("not_undone", complaint);
         }
         error
+    }
+
+    /// Nothing was changed, or all was put back and seen to be: what is served is what was seen at first.
+    pub(crate) fn untouched(&self, error: Error) -> Error {
+        let serials = self.seats.iter().map(|seat| survey::serial(seat.store.as_ref()));
+        error.with("serial_now", either(serials.collect()))
+    }
+
+    /// What each process holds now, by its own word.
+    async fn serials_now(&self) -> String {
+        let mut serials = BTreeSet::new();
+        for seat in self.seats {
+            serials.insert(match seat.worker.show(&seat.path).await {
+                Ok(held) => survey::serial(held.as_ref()),
+                Err(_) => "unknown".to_owned(),
+            });
+        }
+        either(serials)
     }
 
     /// Puts the old certificate back into a process.
@@ -259,8 +286,7 @@ impl<'a> Attempt<'a> {
         crate::worker::reload(self.instance).await?;
         let deadline = Deadline::after(self.instance.commit_budget());
         loop {
-            let seen =
-                crate::survey::survey(self.instance, self.bundle.id(), Some(self.bundle), self.marks).await;
+            let seen = survey::survey(self.instance, self.bundle.id(), Some(self.bundle), self.marks).await;
             let fresh = |seat: &Seat| !before.contains(&seat.worker.info.process) && seat.has(self.material);
             if let Ok(seats) = &seen
                 && !seats.is_empty()
@@ -277,6 +303,11 @@ impl<'a> Attempt<'a> {
         }
         served::verify(self.instance, self.bundle).await
     }
+}
+
+/// Usually one: all processes hold the same.
+fn either(serials: BTreeSet<String>) -> String {
+    serials.into_iter().collect::<Vec<_>>().join(" and ")
 }
 
 async fn unlist(seat: &Seat, list: &CrtList) -> Result<()> {

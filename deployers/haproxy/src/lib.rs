@@ -28,8 +28,8 @@
 //! 4. Asks HAProxy what it serves, and then, at each of the addresses, for each name, as a client.
 //!
 //! If HAProxy refuses a step or the check fails, the steps are taken back in reverse: the error's
-//! context says what is `served` now (`previous`, `new`, `unknown`), what the `file` holds, and
-//! what could `not_undone` be. Instances are changed one after the other; a failed check stops the
+//! context says what is `served` now (`previous`, `new`, `unknown`) with its serial number
+//! (`serial_now`), what the `file` holds, and what could `not_undone` be. Instances are changed one after the other; a failed check stops the
 //! rest, an unreachable one does not. One error tells the fate of each.
 //!
 //! # Cancelling
@@ -211,7 +211,7 @@ async fn deploy_to(
             return attempt.reload().await.map(|()| Fate::Applied);
         }
         if let Some(obstacle) = seats.iter().find_map(|seat| seat.transaction.obstacle()) {
-            return Err(obstacle);
+            return Err(if dangling { obstacle } else { attempt.untouched(obstacle) });
         }
         let alive: Vec<&str> = seats.iter().map(|seat| seat.worker.info.process.as_str()).collect();
         marks.keep_only(&alive).await?;

@@ -56,6 +56,11 @@ impl Seat {
     }
 }
 
+/// A store's serial number, for a person: a store can be missing, or have nothing in it.
+pub(crate) fn serial(held: Option<&Shown>) -> String {
+    held.map(|held| held.serial.as_str()).filter(|serial| !serial.is_empty()).unwrap_or("none").to_owned()
+}
+
 /// Looks at each process of an instance, without changing anything.
 #[tracing::instrument(level = "debug", skip_all, fields(instance = instance.label()))]
 pub(crate) async fn survey(
