@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use acmekit::atomic::{FileAttributes, write_file};
 use acmekit::rfc2136::{Algorithm, Config, Key, Rfc2136};
 use acmekit::solvers::Dns01;
 use acmekit::stores::FileStore;
@@ -230,7 +231,7 @@ async fn a_store_folder_that_cannot_be_written() {
     let ca = credulous().await;
     let place = tempfile::tempdir().unwrap();
     let file = place.path().join("file");
-    std::fs::write(&file, "").unwrap();
+    write_file(&file, b"", FileAttributes::default()).unwrap();
     // Neither root can make a folder there.
     let below = file.join("store");
     let error = FileStore::open(&below).await.unwrap_err();
@@ -301,7 +302,7 @@ async fn a_damaged_entry_is_named_and_nothing_is_ordered() {
         let mut content = std::fs::read(&file).unwrap();
         let middle = content.len() / 2;
         content[middle] ^= 1;
-        std::fs::write(&file, &content).unwrap();
+        write_file(&file, &content, FileAttributes::default()).unwrap();
 
         // The account is needed only for what is not served from the store.
         let run = async || {
