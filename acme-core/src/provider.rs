@@ -19,8 +19,12 @@ use crate::{DnsName, Result};
 /// `_acme-challenge.example.com`, and another program may keep a value there too: `add_txt`
 /// **adds one value**, `remove_txt` **removes exactly that value**.
 ///
+/// # All methods
+/// *Must not* show a credential in an error or in `Debug` (D10), and *must* bear being called at
+/// the same time: eight values added at once at one name are all there afterwards (D11).
+///
 /// # Wrappers
-/// `Arc<T>`, `Box<T>` and every decorator forward all methods, also those with a default.
+/// `Arc<T>`, `Box<T>` and every decorator forward all methods, also those with a default. (D12)
 #[async_trait]
 pub trait DnsProvider: fmt::Debug + Send + Sync {
     /// The provider's id in kebab-case, the same as its folder and feature: `rfc2136`.

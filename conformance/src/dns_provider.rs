@@ -2,7 +2,6 @@
 //!
 //! The oracle is never the provider: [`Subject::lookup`] asks the DNS server itself.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,17 +16,30 @@ pub trait Subject: Send + Sync {
     /// A provider made anew from the same configuration, as after a restart.
     fn another(&self) -> Arc<dyn DnsProvider>;
 
-    /// The apex of a zone the provider holds.
+    /// The apex of a zone the provider holds. Its parent should be another such zone: else D1
+    /// cannot show that the longest one is found.
     fn zone(&self) -> DnsName;
 
     /// A name in no zone of the provider.
     fn foreign_name(&self) -> DnsName;
 
-    /// The TXT values at a name, asked of the server and not of the provider.
-    async fn lookup(&self, name: &DnsName) -> BTreeSet<String>;
+    /// The TXT values at a name, asked of the server and not of the provider: each copy once, in
+    /// any order.
+    async fn lookup(&self, name: &DnsName) -> Vec<String>;
 
-    /// What no error and no `Debug` output may contain.
+    /// Puts a TXT value at a name, past the provider, and beside it a record of another type: an
+    /// address, or CAA where the server takes no address at such a name. *Must* be repeatable.
+    async fn plant(&self, name: &DnsName, value: &str);
+
+    /// Whether the record of another type that [`plant`](Self::plant) put at the name is there,
+    /// asked of the server.
+    async fn has_planted_record(&self, name: &DnsName) -> bool;
+
+    /// The credential of [`provider`](Self::provider): no error and no `Debug` output may contain it.
     fn secret(&self) -> String;
+
+    /// The credential of [`with_wrong_credential`](Self::with_wrong_credential).
+    fn wrong_secret(&self) -> String;
 
     /// A provider with the same configuration but a credential that the server refuses.
     fn with_wrong_credential(&self) -> Arc<dyn DnsProvider>;
@@ -35,6 +47,8 @@ pub trait Subject: Send + Sync {
 
 /// How long the server may take to show a change.
 const SOON: Duration = Duration::from_secs(30);
+/// What somebody else has put where the provider works.
+const PLANTED: &str = "somebody-elses";
 
 fn name(subject: &dyn Subject, label: &str) -> DnsName {
     let made = subject.zone().child(label).and_then(|parent| parent.child("_acme-challenge"));
@@ -60,12 +74,20 @@ async fn remove(subject: &dyn Subject, clause: &str, handle: &RecordHandle) {
     removed.unwrap_or_else(|e| panic!("{clause}: remove_txt failed: {}", e.report()));
 }
 
+async fn plant(subject: &dyn Subject, clause: &str, at: &DnsName) {
+    subject.plant(at, PLANTED).await;
+    expect(subject, clause, at, &[PLANTED]).await;
+    assert!(subject.has_planted_record(at).await, "{clause}: the suite's own record is not at {at}");
+}
+
 async fn expect(subject: &dyn Subject, clause: &str, at: &DnsName, values: &[&str]) {
-    let want: BTreeSet<String> = values.iter().map(|value| (*value).to_owned()).collect();
-    let mut seen = BTreeSet::new();
+    let mut want = values.to_vec();
+    want.sort_unstable();
+    let mut seen = Vec::new();
     let look = async {
         loop {
             seen = subject.lookup(at).await;
+            seen.sort_unstable();
             if seen == want {
                 return;
             }
@@ -90,10 +112,13 @@ pub async fn d01_the_zone_of_a_name_is_found(subject: &dyn Subject) {
     );
 }
 
-/// D2: a name in no zone is `None`, and not an error.
+/// D2: a name in no zone is `None` and not an error; and looking changes nothing.
 pub async fn d02_a_foreign_name_has_no_zone(subject: &dyn Subject) {
     let found = subject.provider().zone(&subject.foreign_name()).await;
     assert_eq!(found.unwrap_or_else(|e| panic!("D2: failed: {}", e.report())), None, "D2: a zone was found");
+    let at = name(subject, "d2");
+    zone_of(subject, &at).await;
+    expect(subject, "D2", &at, &[]).await;
 }
 
 /// D3: a value that was added can be seen.
@@ -104,15 +129,17 @@ pub async fn d03_an_added_value_can_be_seen(subject: &dyn Subject) {
     remove(subject, "D3", &handle).await;
 }
 
-/// D4: two values stand side by side, as apex and wildcard need.
+/// D4: two values stand side by side, as apex and wildcard need, and beside what others have there.
 pub async fn d04_two_values_stand_side_by_side(subject: &dyn Subject) {
     let at = name(subject, "d4");
+    plant(subject, "D4", &at).await;
     let one = add(subject, "D4", &at, "one").await;
     let two = add(subject, "D4", &at, "two").await;
-    expect(subject, "D4", &at, &["one", "two"]).await;
+    expect(subject, "D4", &at, &["one", "two", PLANTED]).await;
+    assert!(subject.has_planted_record(&at).await, "D4: adding removed a record of another type");
     remove(subject, "D4", &one).await;
     remove(subject, "D4", &two).await;
-    expect(subject, "D4", &at, &[]).await;
+    expect(subject, "D4", &at, &[PLANTED]).await;
 }
 
 /// D5: adding what is there is `Ok` and makes no second copy.
@@ -134,14 +161,17 @@ pub async fn d06_removing_twice_is_ok(subject: &dyn Subject) {
     expect(subject, "D6", &at, &[]).await;
 }
 
-/// D7: removing takes exactly the one value away.
+/// D7: removing takes exactly the one value away, whoever has put the others there.
 pub async fn d07_removing_one_leaves_the_others(subject: &dyn Subject) {
     let at = name(subject, "d7");
+    plant(subject, "D7", &at).await;
     let mine = add(subject, "D7", &at, "mine").await;
-    let other = add(subject, "D7", &at, "somebody-elses").await;
+    let other = add(subject, "D7", &at, "of-another-order").await;
     remove(subject, "D7", &mine).await;
-    expect(subject, "D7", &at, &["somebody-elses"]).await;
+    expect(subject, "D7", &at, &["of-another-order", PLANTED]).await;
     remove(subject, "D7", &other).await;
+    expect(subject, "D7", &at, &[PLANTED]).await;
+    assert!(subject.has_planted_record(&at).await, "D7: removing took a record of another type along");
 }
 
 /// D8: a handle works after a restart, read back from a file.
@@ -174,21 +204,26 @@ pub async fn d09_an_intent_is_enough_to_remove(subject: &dyn Subject) {
 
 /// D10: neither errors nor `Debug` show the credential; and a refused one is an `Auth` error.
 pub async fn d10_a_refused_credential_says_so_and_stays_secret(subject: &dyn Subject) {
-    let secret = subject.secret();
-    assert!(!secret.is_empty(), "D10: the subject names no secret to look for");
-    assert!(!format!("{:?}", subject.provider()).contains(&secret), "D10: Debug shows the credential");
+    let (provider, wrong) = (subject.provider(), subject.with_wrong_credential());
+    let mut shown = vec![format!("{provider:?}"), format!("{wrong:?}")];
     let at = name(subject, "d10");
     let zone = zone_of(subject, &at).await;
-    let wrong = subject.with_wrong_credential();
-    let Err(error) = wrong.add_txt(&zone, &TxtRecord::new(at.clone(), "value")).await else {
-        panic!("D10: a wrong credential was taken")
-    };
-    assert_eq!(error.kind(), acmekit_core::ErrorKind::Auth, "D10: {}", error.report());
-    assert!(error.hint().is_some(), "D10: the error says not what to do: {error}");
-    for shown in [error.report(), format!("{error:?}"), format!("{wrong:?}")] {
-        assert!(!shown.contains(&secret), "D10: the credential is shown");
+    let record = TxtRecord::new(at.clone(), "value");
+    let Err(added) = wrong.add_txt(&zone, &record).await else { panic!("D10: a wrong credential was taken") };
+    // There the right one put it, so that there is something to refuse.
+    let handle = add(subject, "D10", &at, "value").await;
+    let Err(removed) = wrong.remove_txt(&handle).await else { panic!("D10: a wrong credential was taken") };
+    for error in [&added, &removed] {
+        assert_eq!(error.kind(), acmekit_core::ErrorKind::Auth, "D10: {}", error.report());
+        assert!(error.hint().is_some(), "D10: the error says not what to do: {error}");
+        shown.extend([error.report(), format!("{error:?}")]);
     }
-    expect(subject, "D10", &at, &[]).await;
+    for secret in [subject.secret(), subject.wrong_secret()] {
+        assert!(!secret.is_empty(), "D10: the subject names no secret to look for");
+        assert!(shown.iter().all(|text| !text.contains(&secret)), "D10: the credential is shown");
+    }
+    expect(subject, "D10", &at, &["value"]).await;
+    remove(subject, "D10", &handle).await;
 }
 
 /// D11: values added at the same time all survive.
@@ -235,14 +270,17 @@ pub async fn d12_it_works_behind_pointers(subject: &dyn Subject) {
 /// # mod vendor {
 /// # pub(super) async fn start() -> impl acmekit_conformance::dns_provider::Subject { Nothing }
 /// # struct Nothing;
-/// # use {acmekit_core::*, std::{sync::Arc, collections::BTreeSet}};
+/// # use {acmekit_core::*, std::sync::Arc};
 /// # #[async_trait] impl acmekit_conformance::dns_provider::Subject for Nothing {
 /// # fn provider(&self) -> Arc<dyn DnsProvider> { unreachable!() }
 /// # fn another(&self) -> Arc<dyn DnsProvider> { unreachable!() }
 /// # fn zone(&self) -> DnsName { unreachable!() }
 /// # fn foreign_name(&self) -> DnsName { unreachable!() }
-/// # async fn lookup(&self, _: &DnsName) -> BTreeSet<String> { BTreeSet::new() }
+/// # async fn lookup(&self, _: &DnsName) -> Vec<String> { Vec::new() }
+/// # async fn plant(&self, _: &DnsName, _: &str) {}
+/// # async fn has_planted_record(&self, _: &DnsName) -> bool { false }
 /// # fn secret(&self) -> String { String::new() }
+/// # fn wrong_secret(&self) -> String { String::new() }
 /// # fn with_wrong_credential(&self) -> Arc<dyn DnsProvider> { unreachable!() } } }
 /// acmekit_conformance::dns_provider_suite!(vendor::start().await, skip {
 ///     d11_values_added_at_once_all_survive: "the vendor's API takes one change at a time",

@@ -12,6 +12,7 @@ use acmekit_core::{
 };
 
 const SECRET: &str = "open-sesame";
+const WRONG_SECRET: &str = "open-barley";
 
 /// What is wrong with a provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,17 +22,29 @@ enum Flaw {
     ClaimsEveryName,
     AddsNothing,
     SetsTheWholeSet,
+    SetsItsOwnValues,
     AddsASecondCopy,
+    AddsASecondCopyAndRemovesBoth,
     FailsWhenAbsent,
     RemovesTheWholeSet,
+    RemovesTheWholeName,
+    WritesWhenAskedForAZone,
     RemembersInMemory,
     NeedsARecordId,
     ShowsItsSecret,
+    ShowsItsSecretInErrors,
     TakesAnyCredential,
     LosesConcurrentWrites,
 }
 
-type Server = Arc<Mutex<BTreeMap<DnsName, Vec<String>>>>;
+/// TXT values, and the names that have a record of another type.
+#[derive(Default)]
+struct Records {
+    values: BTreeMap<DnsName, Vec<String>>,
+    others: BTreeSet<DnsName>,
+}
+
+type Server = Arc<Mutex<Records>>;
 
 #[derive(Clone)]
 struct Provider {
@@ -60,7 +73,11 @@ impl Provider {
         if self.credential == SECRET || self.flaw == Flaw::TakesAnyCredential {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::Auth, "test", "refused").with_hint("use the right one"))
+        let error = Error::new(ErrorKind::Auth, "test", "refused").with_hint("use the right one");
+        Err(match self.flaw {
+            Flaw::ShowsItsSecretInErrors => error.with("token", &self.credential),
+            _ => error,
+        })
     }
 }
 
@@ -75,24 +92,34 @@ impl DnsProvider for Provider {
             Flaw::FindsTheParentZone => "test".parse()?,
             _ => "zone.test".parse()?,
         };
+        if self.flaw == Flaw::WritesWhenAskedForAZone {
+            lock(&self.server).values.entry(name.clone()).or_default().push("probe".to_owned());
+        }
         Ok((self.flaw == Flaw::ClaimsEveryName || name.is_within(&zone)).then(|| Zone::new(zone)))
     }
 
     async fn add_txt(&self, zone: &Zone, record: &TxtRecord) -> Result<RecordHandle> {
         self.check()?;
-        let before = lock(&self.server).get(&record.name).cloned().unwrap_or_default();
+        let before = lock(&self.server).values.get(&record.name).cloned().unwrap_or_default();
         if self.flaw == Flaw::LosesConcurrentWrites {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             let mut values = before;
             values.push(record.value.clone());
-            lock(&self.server).insert(record.name.clone(), values);
+            lock(&self.server).values.insert(record.name.clone(), values);
         } else {
             let mut server = lock(&self.server);
-            let values = server.entry(record.name.clone()).or_default();
+            let values = server.values.entry(record.name.clone()).or_default();
             match self.flaw {
                 Flaw::AddsNothing => {}
                 Flaw::SetsTheWholeSet => *values = vec![record.value.clone()],
-                Flaw::AddsASecondCopy => values.push(record.value.clone()),
+                Flaw::SetsItsOwnValues => {
+                    let mut mine = lock(&self.mine).clone();
+                    mine.insert(record.value.clone());
+                    *values = mine.into_iter().collect();
+                }
+                Flaw::AddsASecondCopy | Flaw::AddsASecondCopyAndRemovesBoth => {
+                    values.push(record.value.clone())
+                }
                 _ if values.contains(&record.value) => {}
                 _ => values.push(record.value.clone()),
             }
@@ -110,14 +137,22 @@ impl DnsProvider for Provider {
             return Ok(());
         }
         let mut server = lock(&self.server);
-        let values = server.entry(record.name.clone()).or_default();
+        let values = server.values.entry(record.name.clone()).or_default();
         match values.iter().position(|value| *value == record.value) {
             None if self.flaw == Flaw::FailsWhenAbsent => {
                 return Err(Error::new(ErrorKind::NotFound, "test", "absent"));
             }
             None => {}
             Some(_) if self.flaw == Flaw::RemovesTheWholeSet => values.clear(),
-            Some(position) => drop(values.remove(position)),
+            Some(_) if self.flaw == Flaw::AddsASecondCopyAndRemovesBoth => {
+                values.retain(|value| *value != record.value);
+            }
+            Some(position) => {
+                values.remove(position);
+                if self.flaw == Flaw::RemovesTheWholeName {
+                    server.others.remove(&record.name);
+                }
+            }
         }
         Ok(())
     }
@@ -152,16 +187,30 @@ impl Subject for Case {
         "www.elsewhere.example".parse().unwrap()
     }
 
-    async fn lookup(&self, name: &DnsName) -> BTreeSet<String> {
-        lock(&self.provider.server).get(name).cloned().unwrap_or_default().into_iter().collect()
+    async fn lookup(&self, name: &DnsName) -> Vec<String> {
+        lock(&self.provider.server).values.get(name).cloned().unwrap_or_default()
+    }
+
+    async fn plant(&self, name: &DnsName, value: &str) {
+        let mut server = lock(&self.provider.server);
+        server.values.entry(name.clone()).or_default().push(value.to_owned());
+        server.others.insert(name.clone());
+    }
+
+    async fn has_planted_record(&self, name: &DnsName) -> bool {
+        lock(&self.provider.server).others.contains(name)
     }
 
     fn secret(&self) -> String {
         SECRET.to_owned()
     }
 
+    fn wrong_secret(&self) -> String {
+        WRONG_SECRET.to_owned()
+    }
+
     fn with_wrong_credential(&self) -> Arc<dyn DnsProvider> {
-        Arc::new(Provider { credential: "wrong".to_owned(), ..self.provider.clone() })
+        Arc::new(Provider { credential: WRONG_SECRET.to_owned(), ..self.provider.clone() })
     }
 }
 
@@ -187,7 +236,16 @@ macro_rules! fails {
             run.spawn(async { clauses::$clause(&Case::new(Flaw::$flaw)).await });
             match run.join_next().await.unwrap() {
                 Ok(()) => panic!("{:?} passes {}", Flaw::$flaw, stringify!($clause)),
-                Err(failed) => assert!(failed.is_panic()),
+                Err(failed) => {
+                    // For its own reason: each clause begins what it says with its number.
+                    let said = failed.into_panic();
+                    let said = match said.downcast_ref::<&str>() {
+                        Some(said) => (*said).to_owned(),
+                        None => said.downcast_ref::<String>().unwrap().clone(),
+                    };
+                    let number: u32 = stringify!($clause)[1..3].parse().unwrap();
+                    assert!(said.contains(&format!("D{number}: ")), "{said}");
+                }
             }
         }
     };
@@ -197,6 +255,11 @@ fails!(finds_a_zone_that_is_too_short: FindsTheParentZone fails d01_the_zone_of_
 fails!(finds_a_claim_on_foreign_names: ClaimsEveryName fails d02_a_foreign_name_has_no_zone);
 fails!(finds_a_value_that_never_comes: AddsNothing fails d03_an_added_value_can_be_seen);
 fails!(finds_a_set_that_is_replaced: SetsTheWholeSet fails d04_two_values_stand_side_by_side);
+fails!(finds_a_set_of_its_own_values_alone: SetsItsOwnValues fails d04_two_values_stand_side_by_side);
+fails!(finds_a_write_where_only_a_look_was_asked: WritesWhenAskedForAZone fails d02_a_foreign_name_has_no_zone);
+fails!(finds_a_second_copy_though_both_go: AddsASecondCopyAndRemovesBoth fails d05_adding_twice_is_ok);
+fails!(finds_a_name_that_is_wiped: RemovesTheWholeName fails d07_removing_one_leaves_the_others);
+fails!(finds_a_secret_in_errors: ShowsItsSecretInErrors fails d10_a_refused_credential_says_so_and_stays_secret);
 fails!(finds_a_second_copy: AddsASecondCopy fails d05_adding_twice_is_ok);
 fails!(finds_an_error_about_what_is_absent: FailsWhenAbsent fails d06_removing_twice_is_ok);
 fails!(finds_a_set_that_is_wiped: RemovesTheWholeSet fails d07_removing_one_leaves_the_others);
