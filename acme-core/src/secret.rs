@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroize;
 
@@ -57,7 +58,8 @@ impl From<&str> for Secret<String> {
 
 impl<'de, T: Zeroize + Deserialize<'de>> Deserialize<'de> for Secret<T> {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        T::deserialize(input).map(Self)
+        // Its own words would show the value: "invalid type: integer `4711`, expected a string".
+        T::deserialize(input).map(Self).map_err(|_| D::Error::custom("a secret is not of the form expected"))
     }
 }
 
@@ -80,5 +82,17 @@ pub(crate) mod stored {
         D: Deserializer<'de>,
     {
         Secret::deserialize(input)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_of_another_form_is_not_shown_by_the_error() {
+        let error = serde_json::from_str::<Secret<String>>("4711").unwrap_err().to_string();
+        assert!(!error.contains("4711"), "{error}");
+        assert!(error.contains("secret"), "{error}");
     }
 }

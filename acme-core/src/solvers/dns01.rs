@@ -77,16 +77,26 @@ impl Dns01 {
         self
     }
 
-    /// The first provider with a zone for the name.
+    /// The first provider with a zone for the name. If there is none, but one could not say, its error.
     async fn find_zone(&self, at: &Canonical, deadline: Deadline) -> Result<(&dyn DnsProvider, Zone)> {
+        let mut failed = None;
         for provider in &self.providers {
             let found = deadline
                 .capped(provider.limits().call_timeout)
                 .run("dns01.zone", "looking for the zone", provider.zone(&at.name))
-                .await?;
-            if let Some(zone) = found {
-                return Ok((&**provider, zone));
+                .await;
+            match found {
+                Ok(Some(zone)) => return Ok((&**provider, zone)),
+                Ok(None) => {}
+                // One that is out of order must not hide the others.
+                Err(error) => {
+                    tracing::debug!(name = %at.name, provider = provider.id(), %error, "this provider does not say whether it has the zone");
+                    failed.get_or_insert(error);
+                }
             }
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         let asked: Vec<&str> = self.providers.iter().map(|provider| provider.id()).collect();
         let mut error = Error::new(ErrorKind::ZoneNotFound, "dns01.zone", "no DNS provider here has a zone for this name")
@@ -125,7 +135,6 @@ impl Dns01 {
             match found {
                 Ok(Some(zone)) if zone == handle.zone => return Ok(provider),
                 Ok(_) => {}
-                // One that is out of order must not hide the others.
                 Err(error) => failed = Some(error),
             }
         }

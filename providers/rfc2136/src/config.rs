@@ -52,7 +52,7 @@ impl Config {
     /// | `ACME_RFC2136_SERVER` | `RFC2136_NAMESERVER` | server, with or without a port |
     /// | `ACME_RFC2136_KEY_FILE` | `RFC2136_TSIG_FILE` | key file; the three below are then not read |
     /// | `ACME_RFC2136_KEY_NAME` | `RFC2136_TSIG_KEY` | name of the key |
-    /// | `ACME_RFC2136_KEY_ALGORITHM` | `RFC2136_TSIG_ALGORITHM` | default `hmac-sha256` |
+    /// | `ACME_RFC2136_KEY_ALGORITHM` | `RFC2136_TSIG_ALGORITHM` | default `hmac-sha256` (lego: `hmac-sha1`, which is refused here) |
     /// | `ACME_RFC2136_KEY_SECRET` | `RFC2136_TSIG_SECRET` | base64 |
     /// | `ACME_RFC2136_TRANSPORT` | | `tcp` (default) or `udp` |
     /// | `ACME_RFC2136_TIMEOUT` | | seconds (default 10) |

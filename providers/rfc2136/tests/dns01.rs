@@ -198,6 +198,12 @@ async fn a_provider_that_never_answers_costs_its_limit_and_names_the_phase() {
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert!(error.to_string().contains("looking for the zone: no end within 50ms"), "{error}");
 
+    // Another one that has the zone is not hidden by it.
+    let both = Dns01::with_resolver(Stuck, resolver(&bind)).or(provider(&bind));
+    let prepared = both.prepare(&challenge("example.test"), soon()).await.unwrap();
+    let handle: RecordHandle = prepared.read("record").unwrap().unwrap();
+    assert_eq!(handle.provider, "rfc2136");
+
     let zone = Zone::new("example.test".parse().unwrap());
     let record = TxtRecord::new("_acme-challenge.example.test".parse().unwrap(), value());
     let planned = Presentation::new(challenge("example.test"))

@@ -143,6 +143,16 @@ async fn a_server_that_wants_no_signature_on_questions_is_asked_without() {
 }
 
 #[tokio::test]
+async fn a_server_with_views_is_asked_in_the_one_of_the_key() {
+    let views = |message: &Message| match (is_update(message), message.signature.is_some()) {
+        (true, _) => signed(message, reply(message, ResponseCode::NoError)),
+        (false, true) => signed(message, with_value(message)),
+        (false, false) => reply(message, ResponseCode::NXDomain).to_vec().unwrap(),
+    };
+    Fake::start(views).await.add().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_broken_zone_is_not_mistaken_for_its_parent() {
     let broken = |message: &Message| {
         let asked = message.queries[0].name().to_ascii();
