@@ -1,129 +1,13 @@
-//! Where the server is, and the key it knows.
+//! Where the server is, and how it is spoken to.
 
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::Path;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use acmekit_core::dns::Transport;
-use acmekit_core::{Error, ErrorKind, Result, Secret};
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
+use acmekit_core::{DnsName, Error, ErrorKind, Result, Secret};
 use serde::Deserialize;
 
-/// The algorithm of a TSIG key (RFC 8945 section 6). SHA-1 and MD5 are refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(try_from = "String")]
-#[non_exhaustive]
-pub enum Algorithm {
-    /// `hmac-sha256`, the default.
-    #[default]
-    HmacSha256,
-    /// `hmac-sha384`.
-    HmacSha384,
-    /// `hmac-sha512`.
-    HmacSha512,
-}
-
-impl TryFrom<String> for Algorithm {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self> {
-        match text.trim_end_matches('.').to_ascii_lowercase().as_str() {
-            "hmac-sha256" => Ok(Self::HmacSha256),
-            "hmac-sha384" => Ok(Self::HmacSha384),
-            "hmac-sha512" => Ok(Self::HmacSha512),
-            _ => Err(Error::new(
-                ErrorKind::Config,
-                "rfc2136.algorithm",
-                format!("`{}` is no TSIG algorithm acmekit uses", text.escape_debug()),
-            )
-            .with_hint("use hmac-sha256, hmac-sha384 or hmac-sha512; `tsig-keygen` makes such a key (SHA-1 and MD5 are too weak)")),
-        }
-    }
-}
-
-/// A TSIG key: the name both sides know it by, and the secret.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[non_exhaustive]
-pub struct Key {
-    /// Its name, such as `acme.example.com`.
-    pub name: String,
-    /// Its algorithm.
-    #[serde(default)]
-    pub algorithm: Algorithm,
-    /// Its secret, base64, as `tsig-keygen` prints it.
-    pub secret: Secret<String>,
-}
-
-impl Key {
-    /// A key from its parts.
-    pub fn new(name: impl Into<String>, algorithm: Algorithm, secret: impl Into<Secret<String>>) -> Self {
-        Self { name: name.into(), algorithm, secret: secret.into() }
-    }
-
-    /// Reads a file as `tsig-keygen` writes it:
-    /// `key "name" { algorithm hmac-sha256; secret "…"; };`
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`] that names the file and what is missing in it.
-    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let text = std::fs::read_to_string(path).map_err(|e| {
-            Error::new(ErrorKind::Config, "rfc2136.key_file", "the key file cannot be read")
-                .with("path", path.display())
-                .with("reason", &e)
-                .with_source(e)
-        })?;
-        Self::parse(&Secret::new(text)).map_err(|e| e.with("path", path.display()))
-    }
-
-    /// Reads the text of such a file.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`] that says what is missing in it.
-    pub fn parse(text: &Secret<String>) -> Result<Self> {
-        let lacks = |what: &str| {
-            Error::new(ErrorKind::Config, "rfc2136.key_file", format!("there is no {what} in the key file"))
-                .with_hint("it should read: key \"name\" { algorithm hmac-sha256; secret \"…\"; };")
-        };
-        let words = words(text.expose());
-        let after = |word: &str| {
-            let at = words.iter().position(|found| *found == word)?;
-            words.get(at + 1).copied()
-        };
-        let algorithm = after("algorithm").ok_or_else(|| lacks("algorithm"))?.to_owned();
-        Ok(Self {
-            name: after("key").ok_or_else(|| lacks("key name"))?.to_owned(),
-            algorithm: algorithm.try_into()?,
-            secret: Secret::new(after("secret").ok_or_else(|| lacks("secret"))?.to_owned()),
-        })
-    }
-
-    pub(crate) fn octets(&self) -> Result<Secret<Vec<u8>>> {
-        let refuse = |why: &str| {
-            Error::new(ErrorKind::Config, "rfc2136.key", format!("the TSIG secret is not usable: {why}"))
-                .with("key", &self.name)
-                .with_hint("copy the text between the quotes behind `secret` in the key file")
-        };
-        let octets =
-            BASE64_STANDARD.decode(self.secret.expose().trim()).map_err(|_| refuse("it is not base64"))?;
-        if octets.is_empty() { Err(refuse("it is empty")) } else { Ok(Secret::new(octets)) }
-    }
-}
-
-/// The words of BIND's configuration syntax, without comments, quotes, braces and semicolons.
-fn words(text: &str) -> Vec<&str> {
-    let line = |line: &'_ str| line.find("//").or_else(|| line.find('#')).unwrap_or(line.len());
-    text.lines()
-        .flat_map(|full| {
-            full.get(..line(full))
-                .unwrap_or(full)
-                .split(|c: char| c.is_whitespace() || matches!(c, '"' | '{' | '}' | ';'))
-        })
-        .filter(|word| !word.is_empty())
-        .collect()
-}
+use crate::key::{Algorithm, Key};
 
 /// Where updates go, and how they are signed.
 #[derive(Debug, Clone, Deserialize)]
@@ -131,9 +15,9 @@ fn words(text: &str) -> Vec<&str> {
 #[non_exhaustive]
 pub struct Config {
     /// The primary server: `192.0.2.53`, `[2001:db8::53]:5353` or `ns1.example.com:53`; the port
-    /// is 53 unless given.
+    /// is 53 unless given. A name is looked up for each call.
     pub server: String,
-    /// The key.
+    /// The key, or `{ "file": … }`.
     pub key: Key,
     /// TCP, the default, or UDP.
     #[serde(default = "tcp")]
@@ -170,6 +54,10 @@ impl Config {
     /// | `ACME_RFC2136_KEY_NAME` | `RFC2136_TSIG_KEY` | name of the key |
     /// | `ACME_RFC2136_KEY_ALGORITHM` | `RFC2136_TSIG_ALGORITHM` | default `hmac-sha256` |
     /// | `ACME_RFC2136_KEY_SECRET` | `RFC2136_TSIG_SECRET` | base64 |
+    /// | `ACME_RFC2136_TRANSPORT` | | `tcp` (default) or `udp` |
+    /// | `ACME_RFC2136_TIMEOUT` | | seconds (default 10) |
+    ///
+    /// A variable that is set to nothing counts as not set.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] that names the variable that is missing or wrong.
@@ -178,18 +66,12 @@ impl Config {
     }
 
     fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
-        let read = |ours: &str, lego: &str| {
-            variable(ours).or_else(|| variable(lego)).filter(|text| !text.is_empty())
-        };
+        let read_one = |name: &str| variable(name).filter(|text| !text.is_empty());
+        let read = |ours: &str, lego: &str| read_one(ours).or_else(|| read_one(lego));
+        let refuse = |why: String| Error::new(ErrorKind::Config, "rfc2136.environment", why);
         let need = |ours: &str, lego: &str| {
-            read(ours, lego).ok_or_else(|| {
-                Error::new(
-                    ErrorKind::Config,
-                    "rfc2136.environment",
-                    format!("the variable {ours} is not set"),
-                )
-                .with("also_read", lego)
-            })
+            read(ours, lego)
+                .ok_or_else(|| refuse(format!("the variable {ours} is not set")).with("also_read", lego))
         };
         let server = need("ACME_RFC2136_SERVER", "RFC2136_NAMESERVER")?;
         let key = match read("ACME_RFC2136_KEY_FILE", "RFC2136_TSIG_FILE") {
@@ -203,76 +85,71 @@ impl Config {
                 secret: Secret::new(need("ACME_RFC2136_KEY_SECRET", "RFC2136_TSIG_SECRET")?),
             },
         };
-        Ok(Self::new(server, key))
+        let mut config = Self::new(server, key);
+        if let Some(text) = read_one("ACME_RFC2136_TRANSPORT") {
+            config.transport = match text.as_str() {
+                "tcp" => Transport::Tcp,
+                "udp" => Transport::Udp,
+                _ => return Err(refuse("ACME_RFC2136_TRANSPORT is neither `tcp` nor `udp`".to_owned())),
+            };
+        }
+        if let Some(text) = read_one("ACME_RFC2136_TIMEOUT") {
+            let seconds = text
+                .parse()
+                .map_err(|_| refuse("ACME_RFC2136_TIMEOUT is no whole number of seconds".to_owned()))?;
+            config.timeout = Duration::from_secs(seconds);
+        }
+        Ok(config)
     }
 
-    /// The server's address. Looks its name up, if it is one; blocking.
-    pub(crate) fn address(&self) -> Result<SocketAddr> {
-        let refuse = |why: String| {
-            Error::new(ErrorKind::Config, "rfc2136.server", why)
-                .with("server", &self.server)
-                .with_hint("write it as in `192.0.2.53`, `[2001:db8::53]:5353` or `ns1.example.com:53`")
-        };
-        if let Ok(ip) = self.server.parse() {
-            return Ok(SocketAddr::new(ip, 53));
+    /// What `server` means, without looking anything up.
+    pub(crate) fn target(&self) -> Result<Target> {
+        let text = self.server.trim();
+        if let Ok(ip) = text.trim_start_matches('[').trim_end_matches(']').parse() {
+            return Ok(Target::Address(SocketAddr::new(ip, 53)));
         }
-        let with_port = if self.server.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
-            self.server.clone()
-        } else {
-            format!("{}:53", self.server)
+        if let Ok(address) = text.parse() {
+            return Ok(Target::Address(address));
+        }
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) => (host, port.parse().ok()),
+            None => (text, Some(53)),
         };
-        let mut found =
-            with_port.to_socket_addrs().map_err(|e| refuse(format!("the server is not found: {e}")))?;
-        found.next().ok_or_else(|| refuse("the server's name has no address".to_owned()))
+        match (host.parse::<DnsName>(), port) {
+            (Ok(host), Some(port)) if port != 0 => Ok(Target::Host(host, port)),
+            _ => Err(Error::new(ErrorKind::Config, "rfc2136.server", "this is no server")
+                .with("server", &self.server)
+                .with_hint("write it as in `192.0.2.53`, `[2001:db8::53]:5353` or `ns1.example.com:53`")),
+        }
     }
+}
+
+/// A server by address, or by a name that is looked up for each call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Target {
+    Address(SocketAddr),
+    Host(DnsName, u16),
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn key_files_are_read_as_tsig_keygen_writes_them() {
-        for text in [
-            "key \"acme.example\" {\n\talgorithm hmac-sha512;\n\tsecret \"c2VjcmV0\";\n};\n",
-            "# made by hand\nkey acme.example { algorithm HMAC-SHA512; secret c2VjcmV0; }; // end",
-        ] {
-            let key = Key::parse(&text.into()).unwrap();
-            assert_eq!((key.name.as_str(), key.algorithm), ("acme.example", Algorithm::HmacSha512));
-            assert_eq!(key.octets().unwrap().expose(), b"secret");
-        }
-    }
-
-    #[test]
-    fn bad_keys_are_refused_and_never_shown() {
-        for bad in [
-            "",
-            "key",
-            "key \"a\" { secret \"c2VjcmV0\"; };",
-            "key \"a\" { algorithm hmac-md5; secret \"c2VjcmV0\"; };",
-        ] {
-            let error = Key::parse(&bad.into()).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Config);
-            assert!(!error.report().contains("c2VjcmV0"), "{}", error.report());
-        }
-        let key = Key::new("a", Algorithm::default(), "not base64!");
-        assert!(!key.octets().unwrap_err().report().contains("not base64!"));
-        assert!(!format!("{key:?}").contains("not base64!"));
+    fn lego(name: &str) -> Option<String> {
+        let value = match name {
+            "RFC2136_NAMESERVER" => "127.0.0.1:5353",
+            "RFC2136_TSIG_KEY" => "lego",
+            "RFC2136_TSIG_ALGORITHM" => "hmac-sha384.",
+            "RFC2136_TSIG_SECRET" => "c2VjcmV0",
+            _ => return None,
+        };
+        Some(value.to_owned())
     }
 
     #[test]
     fn the_environment_is_read_as_lego_users_have_it() {
-        let lego = |name: &str| {
-            Some(match name {
-                "RFC2136_NAMESERVER" => "127.0.0.1:5353".to_owned(),
-                "RFC2136_TSIG_KEY" => "lego".to_owned(),
-                "RFC2136_TSIG_ALGORITHM" => "hmac-sha384.".to_owned(),
-                "RFC2136_TSIG_SECRET" => "c2VjcmV0".to_owned(),
-                _ => return None,
-            })
-        };
         let config = Config::from_variables(lego).unwrap();
-        assert_eq!(config.address().unwrap(), "127.0.0.1:5353".parse().unwrap());
+        assert_eq!(config.target().unwrap(), Target::Address("127.0.0.1:5353".parse().unwrap()));
         assert_eq!((config.key.name.as_str(), config.key.algorithm), ("lego", Algorithm::HmacSha384));
         let error =
             Config::from_variables(|name| lego(name).filter(|_| name != "RFC2136_TSIG_KEY")).unwrap_err();
@@ -280,12 +157,56 @@ mod tests {
     }
 
     #[test]
+    fn our_own_variables_come_first_and_empty_ones_do_not_count() {
+        let both = |name: &str| match name {
+            "ACME_RFC2136_SERVER" => Some("ns1.example.com".to_owned()),
+            "ACME_RFC2136_KEY_NAME" => Some(String::new()),
+            "ACME_RFC2136_TRANSPORT" => Some("udp".to_owned()),
+            "ACME_RFC2136_TIMEOUT" => Some("3".to_owned()),
+            _ => lego(name),
+        };
+        let config = Config::from_variables(both).unwrap();
+        assert_eq!((config.server.as_str(), config.key.name.as_str()), ("ns1.example.com", "lego"));
+        assert_eq!((config.transport, config.timeout), (Transport::Udp, Duration::from_secs(3)));
+        for (wrong, value) in [("ACME_RFC2136_TRANSPORT", "tls"), ("ACME_RFC2136_TIMEOUT", "soon")] {
+            let error =
+                Config::from_variables(|name| if name == wrong { Some(value.into()) } else { lego(name) })
+                    .unwrap_err();
+            assert!(error.to_string().contains(wrong), "{error}");
+        }
+    }
+
+    #[test]
+    fn configurations_have_the_defaults_their_documentation_tells() {
+        let text = r#"{ "server": "192.0.2.1", "key": { "name": "a", "secret": "c2VjcmV0" } }"#;
+        let config: Config = serde_json::from_str(text).unwrap();
+        assert_eq!((config.transport, config.timeout), (Transport::Tcp, Duration::from_secs(10)));
+        assert_eq!(config.key.algorithm, Algorithm::HmacSha256);
+        assert!(!format!("{config:?}").contains("c2VjcmV0"));
+    }
+
+    #[test]
     fn servers_are_addresses_or_names_with_or_without_a_port() {
         let key = Key::new("a", Algorithm::default(), "c2VjcmV0");
-        for (text, want) in [("192.0.2.1", "192.0.2.1:53"), ("::1", "[::1]:53"), ("[::1]:5353", "[::1]:5353")]
-        {
-            assert_eq!(Config::new(text, key.clone()).address().unwrap(), want.parse().unwrap());
+        for (text, want) in [
+            ("192.0.2.1", "192.0.2.1:53"),
+            ("::1", "[::1]:53"),
+            ("[::1]", "[::1]:53"),
+            ("[::1]:5353", "[::1]:5353"),
+        ] {
+            let want = Target::Address(want.parse().unwrap());
+            assert_eq!(Config::new(text, key.clone()).target().unwrap(), want);
         }
-        assert!(Config::new("not a server", key).address().is_err());
+        for (text, port) in [("ns1.example.com", 53), ("ns1.example.com:5353", 5353)] {
+            let want = Target::Host("ns1.example.com".parse().unwrap(), port);
+            assert_eq!(Config::new(text, key.clone()).target().unwrap(), want);
+        }
+        for bad in ["not a server", "", "ns1.example.com:", "ns1.example.com:0", "ns1.example.com:70000"] {
+            assert_eq!(
+                Config::new(bad, key.clone()).target().unwrap_err().kind(),
+                ErrorKind::Config,
+                "{bad}"
+            );
+        }
     }
 }

@@ -23,23 +23,27 @@
 //!
 //! Updates go over TCP unless told otherwise. Each adds or removes one value and leaves all others
 //! alone; afterwards the server is asked whether it did so, because some say NOERROR and change
-//! nothing. hmac-sha256, -384 and -512 are used; SHA-1 and MD5 are refused.
+//! nothing. Values at one name share one TTL (RFC 2181 section 5.2): while the challenge's value is
+//! there, others at that name have its TTL. hmac-sha256, -384 and -512 are used; SHA-1 and MD5 are refused.
 
 mod config;
+mod key;
+mod server;
 mod update;
 
-use std::net::SocketAddr;
+use std::sync::Arc;
 
-use acmekit_core::dns::exchange;
 use acmekit_core::{
-    Clock, Deadline, DnsName, DnsProvider, Error, ErrorKind, RecordHandle, Result, SystemClock, TxtRecord,
-    Zone, async_trait,
+    Clock, DnsName, DnsProvider, Error, ErrorKind, RecordHandle, Result, SystemClock, TxtRecord, Zone,
+    async_trait,
 };
-use hickory_proto::op::{Message, Query, ResponseCode};
-use hickory_proto::rr::{RData, RecordType, TSigner};
+use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::rr::{RData, Record, RecordType};
 
-pub use self::config::{Algorithm, Config, Key};
-use self::update::{Change, judge, message, name, signer};
+pub use self::config::Config;
+pub use self::key::{Algorithm, Key};
+use self::server::{Look, Server};
+use self::update::{Change, judge, message, name};
 
 /// The provider's id.
 pub const ID: &str = "rfc2136";
@@ -47,99 +51,85 @@ pub const ID: &str = "rfc2136";
 /// A name server that takes updates signed with TSIG.
 #[derive(Clone)]
 pub struct Rfc2136 {
-    server: SocketAddr,
-    signer: TSigner,
-    config: Config,
+    server: Server,
 }
 
 impl Rfc2136 {
-    /// Checks the configuration; nothing is sent. A server given by name is looked up here, once.
+    /// Checks the configuration; nothing is sent or looked up.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] that names what is wrong.
     pub fn new(config: Config) -> Result<Self> {
-        let signer = signer(&config.key, &config.key.octets()?)?;
-        Ok(Self { server: config.address()?, signer, config })
+        Ok(Self { server: Server::new(config, Arc::new(SystemClock::default()))? })
     }
 
-    /// The address updates go to.
-    pub fn server(&self) -> SocketAddr {
-        self.server
+    /// Signs with the time of this clock (default: the machine's). TSIG allows 300 s of difference.
+    #[must_use]
+    pub fn with_clock(mut self, clock: impl Clock + 'static) -> Self {
+        self.server.set_clock(Arc::new(clock));
+        self
     }
 
     async fn change(&self, zone: &Zone, record: &TxtRecord, change: Change) -> Result<()> {
-        let deadline = Deadline::after(self.config.timeout);
-        let mut update = message(&zone.name, record, change)?;
-        let now =
-            SystemClock::default().now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
-        let unsendable = |e: &dyn std::fmt::Display| {
-            Error::new(ErrorKind::Other, "rfc2136.update", "the update could not be made").with("reason", e)
+        let deadline = self.server.deadline();
+        let update = message(&zone.name, record, change)?;
+        let answer = self.server.update(update, deadline).await?;
+        judge(&answer, &zone.name, &record.name, &self.server.config().key.name)
+            .map_err(|e| e.with("server", &self.server.config().server))?;
+        let unchanged = |what: &str, hint: &str| {
+            let message = format!("the server said NOERROR, but {what}");
+            Err(Error::new(ErrorKind::Protocol, "rfc2136.update", message)
+                .with("server", &self.server.config().server)
+                .with("name", &record.name)
+                .with_hint(hint))
         };
-        let verifier = update.finalize(&self.signer, now).map_err(|e| unsendable(&e))?;
-        let bytes = update.to_vec().map_err(|e| unsendable(&e))?;
-        let answer = self.exchange(&bytes, deadline).await?;
-        let read = read(&answer)?;
-        judge(&read, &zone.name, &self.config.key.name)?;
-        // Who answers NOERROR must have the key as well.
-        if let Some(mut verifier) = verifier
-            && let Err(error) = verifier.verify(&answer)
-        {
-            return Err(Error::new(
-                ErrorKind::Auth,
-                "rfc2136.update",
-                "the server's answer is not signed with the key, so it may be forged",
-            )
-            .with("server", self.server)
-            .with("key", &self.config.key.name)
-            .with("reason", error)
-            .with_hint("check the key's secret; a server that ignores TSIG is not trusted with updates"));
+        match (change, self.server.look(&record.name, &record.value, deadline).await?) {
+            (Change::Add, Look::There) | (Change::Remove, Look::Absent | Look::Alias) => Ok(()),
+            (Change::Add, Look::Alias) => unchanged(
+                "the name is an alias (CNAME) and cannot have a value",
+                "remove the CNAME, or let it be followed: the value belongs where it leads",
+            ),
+            (Change::Add, Look::Absent) => unchanged("does not have the value", IGNORED),
+            (Change::Remove, Look::There) => unchanged("still has the value", IGNORED),
+            (_, Look::Hidden(code)) => {
+                tracing::debug!(name = %record.name, code = code.to_str(), "the server does not let us see what it changed");
+                Ok(())
+            }
         }
-        let there =
-            self.values(&record.name, deadline).await?.iter().any(|value| value == record.value.as_bytes());
-        if there == (change == Change::Add) {
-            return Ok(());
-        }
-        let what = if there { "still has the value" } else { "does not have the value" };
-        Err(Error::new(ErrorKind::Protocol, "rfc2136.update", format!("the server said NOERROR, but {what}"))
-            .with("server", self.server)
-            .with("name", &record.name)
-            .with_hint("some servers ignore updates that their policy does not allow: look at its log"))
-    }
-
-    /// The TXT values the server has at a name.
-    async fn values(&self, at: &DnsName, deadline: Deadline) -> Result<Vec<Vec<u8>>> {
-        let answer = self.ask(at, RecordType::TXT, deadline).await?;
-        let owner = name(at)?;
-        Ok(answer
-            .answers
-            .into_iter()
-            .filter(|record| record.name == owner)
-            .filter_map(|record| match record.data {
-                RData::TXT(text) => Some(text.txt_data.concat()),
-                _ => None,
-            })
-            .collect())
-    }
-
-    async fn ask(&self, at: &DnsName, kind: RecordType, deadline: Deadline) -> Result<Message> {
-        let mut question = Message::query();
-        question.metadata.recursion_desired = false;
-        question.add_query(Query::query(name(at)?, kind));
-        let bytes = question.to_vec().map_err(|e| {
-            Error::new(ErrorKind::Other, "rfc2136.query", "the question could not be made").with("reason", e)
-        })?;
-        read(&self.exchange(&bytes, deadline).await?)
-    }
-
-    async fn exchange(&self, message: &[u8], deadline: Deadline) -> Result<Vec<u8>> {
-        exchange(self.server, message, self.config.transport, deadline).await
     }
 }
 
-fn read(answer: &[u8]) -> Result<Message> {
-    Message::from_vec(answer).map_err(|e| {
-        Error::new(ErrorKind::Protocol, "rfc2136.answer", "the server's answer is not DNS").with("reason", e)
-    })
+const IGNORED: &str = "some servers ignore updates that their policy does not allow: look at its log";
+
+/// What an answer says about the zone of the name that was asked for.
+enum Found {
+    /// This server has the zone.
+    Apex(DnsName),
+    /// The name is handed on to other servers.
+    Elsewhere,
+    /// Nothing: ask for the parent.
+    Nothing,
+}
+
+/// Reads the answer to a question for the SOA record of `at`.
+fn zone_in(answer: &Message, at: &DnsName) -> Result<Found> {
+    let is_soa = |record: &&Record| matches!(record.data, RData::SOA(_));
+    // With a CNAME in the answer, the authority section is about where that leads.
+    let said_in_passing = answer.authorities.iter().filter(|_| answer.answers.is_empty());
+    let soa = answer.answers.iter().chain(said_in_passing).find(is_soa);
+    if answer.metadata.authoritative {
+        for apex in at.ancestors() {
+            let wanted = name(&apex)?;
+            if soa.is_some_and(|record| record.name == wanted) {
+                return Ok(Found::Apex(apex));
+            }
+        }
+        return Ok(Found::Nothing);
+    }
+    let referred = answer.authorities.iter().any(|record| {
+        matches!(record.data, RData::NS(_)) && !record.name.is_root() && answer.answers.is_empty()
+    });
+    Ok(if referred { Found::Elsewhere } else { Found::Nothing })
 }
 
 #[async_trait]
@@ -149,22 +139,32 @@ impl DnsProvider for Rfc2136 {
     }
 
     /// Asks the server itself for SOA records, from the name upwards: a zone it does not serve
-    /// with authority is not this provider's.
+    /// with authority is not this provider's, nor is what it has delegated to others.
     async fn zone(&self, at: &DnsName) -> Result<Option<Zone>> {
-        let deadline = Deadline::after(self.config.timeout);
+        let deadline = self.server.deadline();
         for candidate in at.ancestors() {
-            let answer = self.ask(&candidate, RecordType::SOA, deadline).await?;
-            if matches!(answer.metadata.response_code, ResponseCode::Refused | ResponseCode::NotAuth) {
-                continue;
+            let answer =
+                self.server.ask(&candidate, RecordType::SOA, "looking for the zone", deadline).await?;
+            match answer.metadata.response_code {
+                ResponseCode::Refused | ResponseCode::NotAuth => continue,
+                ResponseCode::NoError | ResponseCode::NXDomain => {}
+                // A parent that answers is no substitute: the name may be in a zone that is broken now.
+                code => {
+                    let kind = match code {
+                        ResponseCode::ServFail => ErrorKind::Unavailable,
+                        _ => ErrorKind::Protocol,
+                    };
+                    let why = format!("the server answers {}", code.to_str());
+                    return Err(Error::new(kind, "rfc2136.zone", why)
+                        .with("server", &self.server.config().server)
+                        .with("name", &candidate)
+                        .with_hint("its log may say why; often a zone could not be loaded"));
+                }
             }
-            let owner = name(&candidate)?;
-            let is_apex = answer.metadata.authoritative
-                && answer
-                    .answers
-                    .iter()
-                    .any(|record| record.name == owner && matches!(record.data, RData::SOA(_)));
-            if is_apex {
-                return Ok(Some(Zone::new(candidate)));
+            match zone_in(&answer, &candidate)? {
+                Found::Apex(apex) => return Ok(Some(Zone::new(apex))),
+                Found::Elsewhere => return Ok(None),
+                Found::Nothing => {}
             }
         }
         Ok(None)
@@ -183,8 +183,8 @@ impl DnsProvider for Rfc2136 {
 impl std::fmt::Debug for Rfc2136 {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Rfc2136")
-            .field("server", &self.server)
-            .field("key", &self.config.key.name)
+            .field("server", &self.server.config().server)
+            .field("key", &self.server.config().key.name)
             .finish_non_exhaustive()
     }
 }

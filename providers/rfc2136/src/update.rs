@@ -3,13 +3,15 @@
 use acmekit_core::{DnsName, Error, ErrorKind, Result, Secret, TxtRecord};
 use hickory_proto::op::{Message, ResponseCode, update_message};
 use hickory_proto::rr::rdata::TXT;
-use hickory_proto::rr::rdata::tsig::{TsigAlgorithm, TsigError};
+use hickory_proto::rr::rdata::tsig::{TSIG, TsigAlgorithm, TsigError};
 use hickory_proto::rr::{Name, RData, Record, RecordSet, TSigner};
 
-use crate::config::{Algorithm, Key};
+use crate::key::{Algorithm, Key};
 
 /// How far the two clocks may be apart, in seconds: what RFC 8945 section 10 recommends.
 const FUDGE: u16 = 300;
+
+const MAX_TTL: u32 = u32::MAX >> 1;
 
 /// What is done to one value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +59,8 @@ pub(crate) fn message(zone: &DnsName, record: &TxtRecord, change: Change) -> Res
         .with("name", &record.name)
         .with("length", record.value.len()));
     }
-    let ttl = u32::try_from(record.ttl.as_secs()).unwrap_or(u32::MAX);
+    // A larger one counts as zero (RFC 2181 section 8).
+    let ttl = u32::try_from(record.ttl.as_secs()).unwrap_or(u32::MAX).min(MAX_TTL);
     let data = RData::TXT(TXT::from_bytes(vec![record.value.as_bytes()]));
     let set = RecordSet::from(Record::from_rdata(name(&record.name)?, ttl, data));
     Ok(match change {
@@ -66,90 +69,95 @@ pub(crate) fn message(zone: &DnsName, record: &TxtRecord, change: Change) -> Res
     })
 }
 
-/// What a server's answer to an update means: done, or whose fault it is.
-pub(crate) fn judge(answer: &Message, zone: &DnsName, key: &str) -> Result<()> {
-    let signature = answer.signature.as_deref().map(|record| &record.data);
-    let refused = |kind, why: &str, hint: &str| {
-        Err(Error::new(kind, "rfc2136.update", why.to_owned())
-            .with_vendor_code(answer.metadata.response_code.to_str())
-            .with("zone", zone)
-            .with("key", key)
-            .with_hint(hint))
+/// What the server says against the signature itself (RFC 8945 section 5.2), if anything.
+pub(crate) fn signature_refused(answer: &Message, key: &str) -> Option<Error> {
+    let tsig = &answer.signature.as_deref()?.data;
+    let (why, hint) = match tsig.error? {
+        TsigError::BadKey => (
+            "the server does not know this TSIG key (BADKEY)".to_owned(),
+            "compare the key's name and algorithm with the server's configuration, letter by letter",
+        ),
+        TsigError::BadSig => (
+            "the TSIG secret is not the server's (BADSIG)".to_owned(),
+            "copy the secret again: the name is known there, the signature does not fit",
+        ),
+        TsigError::BadTime => (
+            format!("the clocks differ by more than {FUDGE} s (BADTIME){}", skew(tsig)),
+            "set this machine's clock or the server's; TSIG allows five minutes",
+        ),
+        TsigError::BadTrunc => (
+            "the server does not accept the signature's length (BADTRUNC)".to_owned(),
+            "use a key whose algorithm the server accepts at full length",
+        ),
+        other => (format!("the server refuses the signature ({other:?})"), "its log may say why"),
     };
-    match signature.and_then(|tsig| tsig.error) {
-        Some(TsigError::BadKey) => {
-            return refused(
-                ErrorKind::Auth,
-                "the server does not know this TSIG key (BADKEY)",
-                "compare the key's name and algorithm with the server's configuration, letter by letter",
-            );
-        }
-        Some(TsigError::BadSig) => {
-            return refused(
-                ErrorKind::Auth,
-                "the TSIG secret is not the server's (BADSIG)",
-                "copy the secret again: the name is known there, the signature does not fit",
-            );
-        }
-        Some(TsigError::BadTime) => {
-            return refused(
-                ErrorKind::Auth,
-                "the clocks differ by more than 300 s (BADTIME)",
-                "set this machine's clock or the server's; TSIG allows five minutes",
-            );
-        }
-        Some(TsigError::BadTrunc) => {
-            return refused(
-                ErrorKind::Auth,
-                "the server does not accept the signature's length (BADTRUNC)",
-                "use a key whose algorithm the server accepts at full length",
-            );
-        }
-        _ => {}
+    let refused = Error::new(ErrorKind::Auth, "rfc2136.tsig", why).with("key", key).with_hint(hint);
+    Some(refused.with_vendor_code(answer.metadata.response_code.to_str()))
+}
+
+/// A server that finds the time wrong tells its own, as 48 bits of seconds (RFC 8945 section 5.2.3).
+fn skew(tsig: &TSIG) -> String {
+    let &[a, b, c, d, e, f] = tsig.other.as_slice() else { return String::new() };
+    let server = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+    match server.checked_sub(tsig.time) {
+        Some(ahead) => format!(": the server's is {ahead} s ahead"),
+        None => format!(": the server's is {} s behind", tsig.time - server),
     }
-    match (answer.metadata.response_code, signature.is_some()) {
-        (ResponseCode::NoError, _) => Ok(()),
-        (ResponseCode::NotAuth, true) => refused(
+}
+
+/// What a server's answer to an update means: done, or whose fault it is.
+pub(crate) fn judge(answer: &Message, zone: &DnsName, name: &DnsName, key: &str) -> Result<()> {
+    if let Some(error) = signature_refused(answer, key) {
+        return Err(error.with("zone", zone));
+    }
+    let (kind, why, hint) = match (answer.metadata.response_code, answer.signature.is_some()) {
+        (ResponseCode::NoError, _) => return Ok(()),
+        (ResponseCode::NotAuth, true) => (
             ErrorKind::NotFound,
-            "the server does not serve this zone (NOTAUTH)",
+            "the server does not serve this zone (NOTAUTH)".to_owned(),
             "ask the primary server of the zone",
         ),
-        (ResponseCode::NotAuth, false) => refused(
+        (ResponseCode::NotAuth, false) => (
             ErrorKind::Auth,
-            "the server accepts neither key nor zone (NOTAUTH, unsigned)",
+            "the server accepts neither key nor zone (NOTAUTH, unsigned)".to_owned(),
             "check the key's name and secret, and that this is the zone's primary server",
         ),
-        (ResponseCode::Refused, true) => refused(
+        (ResponseCode::Refused, true) => (
             ErrorKind::Auth,
-            "the key is not allowed to change this name",
+            "the key is not allowed to change this name".to_owned(),
             "extend the server's update-policy: grant KEY name _acme-challenge.… TXT",
         ),
-        (ResponseCode::Refused, false) => refused(
+        (ResponseCode::Refused, false) => (
             ErrorKind::Auth,
-            "the server refuses, unsigned: wrong TSIG secret, or updates are not allowed from here",
+            "the server refuses, unsigned: wrong TSIG secret, or updates are not allowed from here"
+                .to_owned(),
             "check the secret, then the server's allow-update or update-policy",
         ),
-        (ResponseCode::NotZone, _) => refused(
+        (ResponseCode::NotZone, _) => (
             ErrorKind::Config,
-            "the name is not in the zone (NOTZONE)",
+            "the name is not in the zone (NOTZONE)".to_owned(),
             "the zone was found wrong; is there a zone cut in between?",
         ),
-        (ResponseCode::ServFail, _) => refused(
+        (ResponseCode::ServFail, _) => (
             ErrorKind::Unavailable,
-            "the server failed (SERVFAIL)",
+            "the server failed (SERVFAIL)".to_owned(),
             "its log says why; often the zone file or journal is not writable",
         ),
-        (ResponseCode::NotImp, _) => refused(
+        (ResponseCode::NotImp, _) => (
             ErrorKind::Unsupported,
-            "the server does not know dynamic updates (NOTIMP)",
+            "the server does not know dynamic updates (NOTIMP)".to_owned(),
             "ask a server that implements RFC 2136",
         ),
-        (other, _) => refused(
-            ErrorKind::Protocol,
-            &format!("the server answers {}", other.to_str()),
-            "its log may say why",
-        ),
-    }
+        (other, _) => {
+            (ErrorKind::Protocol, format!("the server answers {}", other.to_str()), "its log may say why")
+        }
+    };
+    Err(Error::new(kind, "rfc2136.update", why)
+        .with_vendor_code(answer.metadata.response_code.to_str())
+        .with("zone", zone)
+        .with("name", name)
+        .with("key", key)
+        .with_hint(hint))
 }
 
 #[cfg(test)]
@@ -167,7 +175,7 @@ mod tests {
     #[test]
     fn each_refusal_says_whose_fault_it_is() {
         let zone: DnsName = "example.com".parse().unwrap();
-        judge(&answer(ResponseCode::NoError), &zone, "k").unwrap();
+        judge(&answer(ResponseCode::NoError), &zone, &zone, "k").unwrap();
         for (code, kind) in [
             (ResponseCode::NotAuth, ErrorKind::Auth),
             (ResponseCode::Refused, ErrorKind::Auth),
@@ -176,7 +184,7 @@ mod tests {
             (ResponseCode::NotImp, ErrorKind::Unsupported),
             (ResponseCode::FormErr, ErrorKind::Protocol),
         ] {
-            let error = judge(&answer(code), &zone, "k").unwrap_err();
+            let error = judge(&answer(code), &zone, &zone, "k").unwrap_err();
             assert_eq!(error.kind(), kind, "{error}");
             assert!(error.hint().is_some());
         }
