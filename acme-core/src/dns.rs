@@ -5,20 +5,29 @@ mod exchange;
 mod propagation;
 mod query;
 
+#[cfg(test)]
+mod tests;
+
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::join_all;
 use hickory_proto::op::ResponseCode;
 
 pub use self::exchange::{Transport, exchange};
 pub use self::propagation::{NameServer, Verdict};
-use self::query::{Answer, Kind, Value, ask};
+use self::query::{Answer, Data, Kind, Value, ask};
 use crate::{Deadline, DnsName, Error, ErrorKind, Result};
 
 /// A CNAME chain longer than this is a mistake (BIND gives up after as many).
 const MAX_HOPS: usize = 16;
 /// How long one recursive resolver has before the next one is asked.
 const ONE_RESOLVER: Duration = Duration::from_secs(5);
+/// How often all of them are asked before one gives up.
+const ROUNDS: u32 = 3;
 
 /// Asks recursive resolvers, and authoritative servers by address (RFC 9499 terms).
 ///
@@ -31,6 +40,8 @@ const ONE_RESOLVER: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct Resolver {
     servers: Vec<SocketAddr>,
+    /// Which of them answered last: one that is out of order costs its time once, not at every question.
+    answering: Arc<AtomicUsize>,
     authoritative: Vec<SocketAddr>,
     port: u16,
 }
@@ -62,7 +73,8 @@ impl Resolver {
         Self::new(resolv_conf(&text))
     }
 
-    /// These recursive resolvers, asked in this order.
+    /// These recursive resolvers. One is asked at a time, in this order, but first the one that
+    /// answered last; each has 5 s, and all together three rounds.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] if there is none.
@@ -72,7 +84,7 @@ impl Resolver {
             return Err(Error::new(ErrorKind::Config, "dns.resolver", "there is no resolver to ask")
                 .with_hint("give at least one, such as 192.0.2.53:53"));
         }
-        Ok(Self { servers, authoritative: Vec::new(), port: 53 })
+        Ok(Self { servers, answering: Arc::default(), authoritative: Vec::new(), port: 53 })
     }
 
     /// Asks authoritative servers at this port (default 53).
@@ -101,10 +113,21 @@ impl Resolver {
         loop {
             let answer = self.recurse(&at, Kind::Cname, deadline).await?;
             let target = answer.answers.into_iter().find_map(|data| match data.value {
-                Value::Alias(target) if data.owner == at => Some(target),
+                Value::Alias(target) if data.owner == at => Some(Ok(target)),
+                Value::StrangeAlias(target) if data.owner == at => Some(Err(target)),
                 _ => None,
             });
             let Some(target) = target else { return Ok(Canonical { name: at, hops }) };
+            let target = target.map_err(|target| {
+                Error::new(
+                    ErrorKind::Unsupported,
+                    "dns.canonical",
+                    "a CNAME leads to a name of an unusual form",
+                )
+                .with("name", &at)
+                .with("target", target)
+                .with_hint("let it lead to a name of letters, digits, hyphens and underscores")
+            })?;
             hops.push(at);
             if hops.contains(&target) || hops.len() >= MAX_HOPS {
                 let way: Vec<&str> = hops.iter().chain([&target]).map(DnsName::as_str).collect();
@@ -128,6 +151,13 @@ impl Resolver {
     pub async fn zone_apex(&self, name: &DnsName, deadline: Deadline) -> Result<DnsName> {
         for candidate in name.ancestors() {
             let answer = self.recurse(&candidate, Kind::Soa, deadline).await?;
+            // What an alias is answered with is about where it leads.
+            let is_alias = |data: &Data| {
+                data.owner == candidate && matches!(data.value, Value::Alias(_) | Value::StrangeAlias(_))
+            };
+            if answer.answers.iter().any(is_alias) {
+                continue;
+            }
             // Either the name is an apex, or the answer says in passing whose zone it is in.
             let apex = answer
                 .answers
@@ -151,32 +181,12 @@ impl Resolver {
             return Ok(given.map(|address| NameServer { name: zone.clone(), address: *address }).collect());
         }
         let answer = self.recurse(zone, Kind::Ns, deadline).await?;
-        let mut servers = Vec::new();
-        for data in &answer.answers {
-            let Value::NameServer(name) = &data.value else { continue };
-            let mut addresses: Vec<IpAddr> = Vec::new();
-            for kind in [Kind::A, Kind::Aaaa] {
-                // A server without one of the two families is the usual case; one without both
-                // shows below.
-                if let Ok(answer) = self.recurse(name, kind, deadline).await {
-                    addresses.extend(answer.answers.iter().filter_map(|data| match data.value {
-                        Value::Address(address) => Some(address),
-                        _ => None,
-                    }));
-                }
-            }
-            if addresses.is_empty() {
-                addresses.extend(answer.additionals.iter().filter_map(|glue| match glue.value {
-                    Value::Address(address) if glue.owner == *name => Some(address),
-                    _ => None,
-                }));
-            }
-            servers.extend(
-                addresses
-                    .into_iter()
-                    .map(|ip| NameServer { name: name.clone(), address: (ip, self.port).into() }),
-            );
-        }
+        let names = answer.answers.iter().filter_map(|data| match &data.value {
+            Value::NameServer(name) => Some(name),
+            _ => None,
+        });
+        let looked_up = names.map(|name| self.addresses_of(name, &answer.additionals, deadline).boxed());
+        let mut servers = join_all(looked_up.collect::<Vec<_>>()).await.concat();
         servers.sort();
         servers.dedup();
         if servers.is_empty() {
@@ -191,8 +201,54 @@ impl Resolver {
         Ok(servers)
     }
 
+    /// The addresses of a name server. One without any is told in the log: nobody can ask it.
+    async fn addresses_of(
+        &self,
+        name: &DnsName,
+        additionals: &[Data],
+        deadline: Deadline,
+    ) -> Vec<NameServer> {
+        let address = |data: &Data| match data.value {
+            Value::Address(address) => Some(address),
+            _ => None,
+        };
+        let (v4, v6) = futures_util::join!(
+            self.recurse(name, Kind::A, deadline),
+            self.recurse(name, Kind::Aaaa, deadline)
+        );
+        // A server without one of the two families is the usual case.
+        let mut found: Vec<IpAddr> =
+            [&v4, &v6].into_iter().flatten().flat_map(|answer| &answer.answers).filter_map(address).collect();
+        if found.is_empty() {
+            found.extend(additionals.iter().filter(|glue| glue.owner == *name).filter_map(address));
+        }
+        if found.is_empty() {
+            let reason = v4.err().or(v6.err()).map(|error| error.to_string());
+            tracing::warn!(server = %name, ?reason, "a name server of the zone has no address and is not asked");
+        }
+        found
+            .into_iter()
+            .map(|ip| NameServer { name: name.clone(), address: (ip, self.port).into() })
+            .collect()
+    }
+
+    /// Asks every authoritative server of `zone`, once, whether it has this TXT value at `name`.
+    ///
+    /// # Errors
+    /// As [`authoritative_servers`](Self::authoritative_servers).
+    pub async fn look_for_txt(
+        &self,
+        zone: &DnsName,
+        name: &DnsName,
+        value: &str,
+        deadline: Deadline,
+    ) -> Result<Vec<(NameServer, Verdict)>> {
+        propagation::verdicts(self, zone, name, value, deadline).await
+    }
+
     /// Waits until every authoritative server of `zone` that answers has this TXT value at `name`.
-    /// Servers that are out of order are tolerated when all others agree.
+    /// Servers that do not answer, twice in a row, are tolerated when all others agree.
+    /// They are asked at once, and then after pauses that grow from 0.2 s to 5 s.
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`] with what each server says.
@@ -206,12 +262,37 @@ impl Resolver {
         propagation::wait(self, zone, name, value, deadline).await
     }
 
+    /// Whether the authoritative servers are given, so that the DNS is not asked for them.
+    pub(crate) fn has_given_servers(&self) -> bool {
+        !self.authoritative.is_empty()
+    }
+
     /// Asks the resolvers in turn until one gives an answer that says something.
     async fn recurse(&self, name: &DnsName, kind: Kind, deadline: Deadline) -> Result<Answer> {
+        let mut pause = Duration::from_millis(250);
+        let mut round = 1;
+        loop {
+            let error = match self.one_round(name, kind, deadline).await {
+                Err(error) if round < ROUNDS => error,
+                done => return done,
+            };
+            tracing::debug!(%name, %error, "no resolver has answered; asking again");
+            if !deadline.sleep(pause).await {
+                return Err(error);
+            }
+            (pause, round) = (pause * 2, round + 1);
+        }
+    }
+
+    async fn one_round(&self, name: &DnsName, kind: Kind, deadline: Deadline) -> Result<Answer> {
         let mut failed = None;
-        for server in &self.servers {
+        let first = self.answering.load(Ordering::Relaxed);
+        for turn in 0..self.servers.len() {
+            let index = (first + turn) % self.servers.len();
+            let Some(server) = self.servers.get(index) else { continue };
             let error = match ask(*server, name, kind, true, deadline.capped(ONE_RESOLVER)).await {
                 Ok(answer) if matches!(answer.code, ResponseCode::NoError | ResponseCode::NXDomain) => {
+                    self.answering.store(index, Ordering::Relaxed);
                     return Ok(answer);
                 }
                 Ok(answer) => Error::new(
@@ -235,20 +316,11 @@ impl Resolver {
 /// The `nameserver` lines of a resolv.conf(5); a zone index (`fe80::1%eth0`) is not understood.
 fn resolv_conf(text: &str) -> Vec<SocketAddr> {
     text.lines()
-        .filter_map(|line| line.trim().strip_prefix("nameserver"))
-        .filter_map(|rest| rest.trim().parse::<IpAddr>().ok())
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            (words.next() == Some("nameserver")).then(|| words.next()).flatten()
+        })
+        .filter_map(|address| address.parse::<IpAddr>().ok())
         .map(|ip| (ip, 53).into())
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn resolvers_are_read_from_resolv_conf() {
-        let text = "# c\nsearch example.com\nnameserver 192.0.2.1\nnameserver\t2001:db8::1 \nnameserver fe80::1%eth0\n";
-        assert_eq!(resolv_conf(text), ["192.0.2.1:53".parse().unwrap(), "[2001:db8::1]:53".parse().unwrap()]);
-        assert!(Resolver::new(resolv_conf("")).is_err());
-    }
 }

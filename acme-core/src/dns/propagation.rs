@@ -33,7 +33,9 @@ pub enum Verdict {
         /// How many other values.
         others: usize,
     },
-    /// It does not serve the zone, or refuses to say.
+    /// It says that there is no such name (NXDOMAIN).
+    NoSuchName,
+    /// It does not serve the zone, or refuses to say: in its own words.
     Lame(String),
     /// It does not answer.
     Dead(String),
@@ -43,6 +45,7 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Seen => f.write_str("has it"),
+            Self::NoSuchName => f.write_str("does not know the name yet"),
             Self::Missing { others: 0 } => f.write_str("does not have it yet"),
             Self::Missing { others } => write!(f, "has {others} other value(s), but not this one yet"),
             Self::Lame(why) => write!(f, "does not serve the zone ({why})"),
@@ -65,21 +68,9 @@ pub(super) async fn wait(
     let servers = resolver.authoritative_servers(zone, deadline).await?;
     let mut verdicts: Vec<(NameServer, Option<Verdict>)> =
         servers.into_iter().map(|server| (server, None)).collect();
-    let mut pause = Duration::from_millis(100);
+    let mut pause = Duration::from_millis(200);
     loop {
-        let asked: Vec<_> = verdicts
-            .iter()
-            .map(|(server, before)| {
-                async move {
-                    match before {
-                        Some(Verdict::Seen) => Verdict::Seen,
-                        _ => look(server, name, value, deadline.capped(ONE_ANSWER)).await,
-                    }
-                }
-                .boxed()
-            })
-            .collect();
-        let now = join_all(asked).await;
+        let now = ask_all(&verdicts, name, value, deadline).await;
         // One lost answer makes no server dead: it counts as such when it was silent twice.
         let settled = verdicts.iter().zip(&now).all(|((_, before), now)| {
             matches!((before, now), (_, Verdict::Seen) | (Some(Verdict::Dead(_)), Verdict::Dead(_)))
@@ -104,6 +95,39 @@ pub(super) async fn wait(
     }
 }
 
+/// Asks all of them together; who has the value is not asked again.
+async fn ask_all(
+    servers: &[(NameServer, Option<Verdict>)],
+    name: &DnsName,
+    value: &str,
+    deadline: Deadline,
+) -> Vec<Verdict> {
+    let asked = servers.iter().map(|(server, before)| {
+        async move {
+            match before {
+                Some(Verdict::Seen) => Verdict::Seen,
+                _ => look(server, name, value, deadline.capped(ONE_ANSWER)).await,
+            }
+        }
+        .boxed()
+    });
+    join_all(asked.collect::<Vec<_>>()).await
+}
+
+/// What each server of the zone says now.
+pub(super) async fn verdicts(
+    resolver: &Resolver,
+    zone: &DnsName,
+    name: &DnsName,
+    value: &str,
+    deadline: Deadline,
+) -> Result<Vec<(NameServer, Verdict)>> {
+    let servers = resolver.authoritative_servers(zone, deadline).await?;
+    let servers: Vec<_> = servers.into_iter().map(|server| (server, None)).collect();
+    let now = ask_all(&servers, name, value, deadline).await;
+    Ok(servers.into_iter().map(|(server, _)| server).zip(now).collect())
+}
+
 async fn look(server: &NameServer, name: &DnsName, value: &str, deadline: Deadline) -> Verdict {
     let answer = match ask(server.address, name, Kind::Txt, false, deadline).await {
         Ok(answer) => answer,
@@ -113,7 +137,7 @@ async fn look(server: &NameServer, name: &DnsName, value: &str, deadline: Deadli
         }
     };
     match answer.code {
-        ResponseCode::NXDomain => Verdict::Missing { others: 0 },
+        ResponseCode::NXDomain => Verdict::NoSuchName,
         ResponseCode::NoError => {
             let mut others = 0;
             for data in &answer.answers {

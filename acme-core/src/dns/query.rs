@@ -30,6 +30,8 @@ pub(super) struct Data {
 pub(super) enum Value {
     Address(IpAddr),
     Alias(DnsName),
+    /// A CNAME to a name acmekit cannot hold.
+    StrangeAlias(String),
     NameServer(DnsName),
     Authority,
     Text(Vec<u8>),
@@ -62,7 +64,7 @@ impl Kind {
 /// The largest answer asked for over UDP: it fits into every path unfragmented (RFC 9715).
 const UDP_PAYLOAD: u16 = 1232;
 
-/// Asks one server one question.
+/// Asks one server one question; again without EDNS if it does not understand that (RFC 6891 section 7).
 pub(super) async fn ask(
     server: SocketAddr,
     name: &DnsName,
@@ -70,23 +72,29 @@ pub(super) async fn ask(
     recurse: bool,
     deadline: Deadline,
 ) -> Result<Answer> {
-    let question = Query::query(to_name(name)?, kind.record_type());
     let mut message = Message::query();
     message.metadata.recursion_desired = recurse;
-    message.add_query(question.clone());
+    message.add_query(Query::query(to_name(name)?, kind.record_type()));
     let mut edns = Edns::new();
     edns.set_max_payload(UDP_PAYLOAD).set_version(0);
     message.set_edns(edns);
-    let bytes = message
-        .to_vec()
-        .map_err(|e| malformed(server, name, "the question cannot be written").with_source(e))?;
-    let answer = exchange(server, &bytes, Transport::Udp, deadline).await?;
-    let answer = Message::from_vec(&answer)
-        .map_err(|e| malformed(server, name, "the answer is not DNS").with_source(e))?;
-    if answer.queries.first().is_some_and(|echoed| *echoed != question) {
-        return Err(malformed(server, name, "the answer is to another question"));
+    let answer = send(server, name, &message, deadline).await?;
+    if !matches!(answer.code, ResponseCode::FormErr | ResponseCode::NotImp) {
+        return Ok(answer);
     }
-    Ok(read(answer))
+    message.edns = None;
+    send(server, name, &message, deadline).await
+}
+
+async fn send(server: SocketAddr, name: &DnsName, message: &Message, deadline: Deadline) -> Result<Answer> {
+    let malformed = |why: &str| {
+        Error::new(ErrorKind::Protocol, "dns.query", why).with("server", server).with("name", name)
+    };
+    let bytes = message.to_vec().map_err(|e| malformed("the question cannot be written").with_source(e))?;
+    let answer = exchange(server, &bytes, Transport::Udp, deadline).await?;
+    Message::from_vec(&answer)
+        .map(read)
+        .map_err(|e| malformed("the answer is not DNS").with("reason", &e).with_source(e))
 }
 
 fn read(message: Message) -> Answer {
@@ -107,7 +115,9 @@ fn data(record: Record) -> Option<Data> {
     let value = match record.data {
         RData::A(address) => Value::Address(IpAddr::V4(address.0)),
         RData::AAAA(address) => Value::Address(IpAddr::V6(address.0)),
-        RData::CNAME(target) => Value::Alias(from_name(&target.0)?),
+        RData::CNAME(target) => {
+            from_name(&target.0).map_or_else(|| Value::StrangeAlias(target.0.to_ascii()), Value::Alias)
+        }
         RData::NS(target) => Value::NameServer(from_name(&target.0)?),
         RData::SOA(_) => Value::Authority,
         RData::TXT(text) => Value::Text(text.txt_data.concat()),
@@ -128,10 +138,6 @@ fn to_name(name: &DnsName) -> Result<Name> {
 
 fn from_name(name: &Name) -> Option<DnsName> {
     name.to_ascii().parse().ok()
-}
-
-fn malformed(server: SocketAddr, name: &DnsName, why: &str) -> Error {
-    Error::new(ErrorKind::Protocol, "dns.query", why).with("server", server).with("name", name)
 }
 
 #[cfg(test)]

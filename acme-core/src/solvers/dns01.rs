@@ -100,17 +100,45 @@ impl Dns01 {
         Err(error)
     }
 
-    fn provider(&self, id: &str) -> Result<&dyn DnsProvider> {
-        let found = self.providers.iter().find(|provider| provider.id() == id);
-        found.map(|provider| &**provider).ok_or_else(|| {
+    /// The provider a record is with. Of several with one id, such as two servers of one kind, the
+    /// first one that holds the record's zone; the name's aliases are not followed again.
+    async fn provider_of(&self, handle: &RecordHandle, deadline: Deadline) -> Result<&dyn DnsProvider> {
+        let with_id: Vec<&dyn DnsProvider> = self
+            .providers
+            .iter()
+            .filter(|provider| provider.id() == handle.provider)
+            .map(|provider| &**provider)
+            .collect();
+        if let [only] = with_id.as_slice() {
+            return Ok(*only);
+        }
+        let mut failed = None;
+        for provider in with_id {
+            let found = deadline
+                .capped(provider.limits().call_timeout)
+                .run(
+                    "dns01.provider",
+                    "looking for the record's provider",
+                    provider.zone(&handle.record.name),
+                )
+                .await;
+            match found {
+                Ok(Some(zone)) if zone == handle.zone => return Ok(provider),
+                Ok(_) => {}
+                // One that is out of order must not hide the others.
+                Err(error) => failed = Some(error),
+            }
+        }
+        Err(failed.unwrap_or_else(|| {
             Error::new(
                 ErrorKind::Config,
                 "dns01.provider",
                 "the DNS provider that has the record is not configured here",
             )
-            .with("provider", id)
+            .with("provider", &handle.provider)
+            .with("zone", &handle.zone.name)
             .with_hint("run once with that provider configured, so that its record can be removed")
-        })
+        }))
     }
 }
 
@@ -152,7 +180,7 @@ impl ChallengeSolver for Dns01 {
 
     async fn present(&self, presentation: &Presentation, deadline: Deadline) -> Result<Presentation> {
         let planned = planned(presentation)?;
-        let provider = self.provider(&planned.provider)?;
+        let provider = self.provider_of(&planned, deadline).await?;
         let added = deadline
             .capped(provider.limits().call_timeout)
             .run("dns01.present", "adding the TXT record", provider.add_txt(&planned.zone, &planned.record))
@@ -164,9 +192,12 @@ impl ChallengeSolver for Dns01 {
     async fn ready(&self, presentation: &Presentation, deadline: Deadline) -> Result<()> {
         match self.visibility {
             Visibility::Authoritative => {
-                let RecordHandle { record, .. } = planned(presentation)?;
+                let RecordHandle { record, zone, .. } = planned(presentation)?;
                 // The provider's zone may be a part of what it manages; the DNS knows the real cut.
-                let apex = self.resolver.zone_apex(&record.name, deadline).await?;
+                let apex = match self.resolver.has_given_servers() {
+                    true => zone.name,
+                    false => self.resolver.zone_apex(&record.name, deadline).await?,
+                };
                 self.resolver.wait_for_txt(&apex, &record.name, &record.value, deadline).await
             }
             Visibility::After(pause) if deadline.sleep(pause).await => Ok(()),
@@ -176,7 +207,7 @@ impl ChallengeSolver for Dns01 {
 
     async fn cleanup(&self, presentation: &Presentation, deadline: Deadline) -> Result<()> {
         let Some(handle) = handle(presentation)? else { return Ok(()) };
-        let provider = self.provider(&handle.provider)?;
+        let provider = self.provider_of(&handle, deadline).await?;
         deadline
             .capped(provider.limits().call_timeout)
             .run("dns01.cleanup", "removing the TXT record", provider.remove_txt(&handle))

@@ -1,5 +1,5 @@
-//! DNS-01 by dynamic updates (RFC 2136), signed with TSIG (RFC 8945): BIND, Knot, NSD with a
-//! primary, PowerDNS, Windows DNS with a key, and everything else that speaks the standard.
+//! DNS-01 by dynamic updates (RFC 2136), signed with TSIG (RFC 8945): for BIND, Knot, PowerDNS and
+//! whatever else speaks the two standards. Tested on BIND 9.18.
 //!
 //! ```
 //! use acmekit_rfc2136::{Algorithm, Config, Key, Rfc2136};
@@ -23,8 +23,20 @@
 //!
 //! Updates go over TCP unless told otherwise. Each adds or removes one value and leaves all others
 //! alone; afterwards the server is asked whether it did so, because some say NOERROR and change
-//! nothing. Values at one name share one TTL (RFC 2181 section 5.2): while the challenge's value is
-//! there, others at that name have its TTL. hmac-sha256, -384 and -512 are used; SHA-1 and MD5 are refused.
+//! nothing. Values at one name share one TTL (RFC 2181 section 5.2): others at that name get the new
+//! one's. hmac-sha256, -384 and -512 are used; SHA-1 and MD5 are refused.
+//!
+//! | the server says | error | because |
+//! |---|---|---|
+//! | NOTAUTH, BADKEY | `Auth` | it does not know the key's name or algorithm |
+//! | NOTAUTH, BADSIG | `Auth` | the secret is another |
+//! | NOTAUTH, BADTIME | `Auth` | the clocks differ by more than 300 s; by how much is told |
+//! | REFUSED, signed | `Auth` | its policy does not grant the key this name |
+//! | REFUSED, unsigned | `Auth` | one of the two above: such servers do not say which |
+//! | NOTAUTH, signed | `NotFound` | it does not serve the zone |
+//! | NOTZONE | `Config` | the name is not in the zone |
+//! | NOERROR, nothing changed | `Protocol` | its policy, or a CNAME at the name |
+//! | nothing | `Timeout` with the phase | it is frozen, or a firewall drops the messages |
 
 mod config;
 mod key;
