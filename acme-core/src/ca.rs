@@ -1,6 +1,7 @@
 //! The CA as typed calls. Nothing outside this folder knows of JWS, nonces or HTTP.
 
 pub(crate) mod account;
+pub(crate) mod fuzzing;
 mod http;
 mod jws;
 mod wire;

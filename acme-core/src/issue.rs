@@ -14,7 +14,7 @@ use crate::journal::{Attempt, Journal, Presented};
 use crate::order::{AuthorizationSnapshot, ChallengeStatus, OrderSnapshot, Step, next_step};
 use crate::{
     Bundle, CertificateSpec, Challenge, ChallengeSolver, Csr, Deadline, Error, ErrorKind, KeyAuthorization,
-    Origin, Pipeline, Presentation, PrivateKey, Result, What,
+    Origin, Pipeline, Presentation, PrivateKey, Result, Retry, What,
 };
 
 /// How many challenges are presented, and answered, at once.
@@ -48,6 +48,8 @@ pub(crate) async fn issue(run: &mut Run<'_>) -> Result<Bundle> {
         let keep = matches!(&proved, Err(error) if is_silence(error));
         let which = if keep { Which::NotNeeded } else { Which::All };
         clean_up_quietly(run.pipeline, &mut run.journal, which).await?;
+        // A new order may hold the same authorizations, and what answered them is gone.
+        run.answered.clear();
         match proved? {
             Proved::Authorized(order) => {
                 if let Some(bundle) = run.finalize(*order).await? {
@@ -239,13 +241,23 @@ impl<'a> Run<'a> {
         let deadline = Deadline::after(self.pipeline.ca.authority.timeouts().poll);
         let mut pause = Duration::from_millis(200);
         loop {
-            if let Some(wait) = wait.take()
-                && !deadline.sleep(wait).await
-            {
-                return Err(deadline.missed("issue.poll", phase).with("order", &order.url));
+            if let Some(wait) = wait.take() {
+                if wait > deadline.remaining() {
+                    // Waiting for the deadline would only be late: the order goes on in the next run.
+                    let why = format!(
+                        "{phase}: not done yet, and the CA is to be asked again later than this run waits"
+                    );
+                    return Err(Error::new(ErrorKind::Timeout, "issue.poll", why)
+                        .with("phase", phase)
+                        .with("deadline", format!("{:?}", deadline.budget()))
+                        .with("order", &order.url)
+                        .with_retry(Retry::After(wait))
+                        .with_hint("the next run goes on with the same order"));
+                }
+                deadline.sleep(wait).await;
             }
-            let Polled { order, retry_after } =
-                self.pipeline.ca.poll(phase, &self.account, &order.url).await?;
+            let asked = self.pipeline.ca.poll(phase, &self.account, &order.url);
+            let Polled { order, retry_after } = deadline.run("issue.poll", phase, asked).await?;
             if !matches!(next_step(&order, &self.answered, self.pipeline.now()), Step::Wait) {
                 return Ok(order);
             }

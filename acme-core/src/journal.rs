@@ -151,3 +151,20 @@ fn decode(entry: &StoreKey, bytes: &[u8]) -> Result<Record> {
     }
     Ok(record)
 }
+
+/// For the fuzz targets only.
+pub(crate) mod fuzzing {
+    use super::decode;
+
+    /// Reads octets as a journal, and what was read again.
+    ///
+    /// # Panics
+    /// If a journal that can be read cannot be written and read again.
+    pub(crate) fn record(octets: &[u8]) {
+        let Ok(entry) = "journals/fuzz".parse() else { return };
+        if let Ok(record) = decode(&entry, octets) {
+            let again = serde_json::to_vec_pretty(&record).map(|bytes| decode(&entry, &bytes).is_ok());
+            assert!(matches!(again, Ok(true)), "a journal does not survive being written");
+        }
+    }
+}

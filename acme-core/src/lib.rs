@@ -57,6 +57,8 @@ pub mod dns;
 mod effect;
 mod error;
 mod event;
+#[doc(hidden)]
+pub mod fuzzing;
 mod issue;
 mod journal;
 mod key;

@@ -81,6 +81,32 @@ pub struct OrderSnapshot {
     pub error: Option<Problem>,
 }
 
+impl OrderSnapshot {
+    /// An order of which nothing else is known yet: no expiry, names, authorizations or certificate,
+    /// for tests and tools that tell [`next_step`] a story of their own and fill in the rest.
+    ///
+    /// ```
+    /// use acmekit_core::order::{OrderSnapshot, OrderStatus, Step, next_step};
+    /// use std::time::SystemTime;
+    ///
+    /// let ready = OrderSnapshot::new("https://ca.test/order/1", OrderStatus::Ready);
+    /// let step = next_step(&ready, &Default::default(), SystemTime::UNIX_EPOCH);
+    /// assert!(matches!(step, Step::Finalize));
+    /// ```
+    pub fn new(url: impl Into<String>, status: OrderStatus) -> Self {
+        Self {
+            url: url.into(),
+            status,
+            expires: None,
+            identifiers: BTreeSet::new(),
+            authorizations: Vec::new(),
+            finalize: String::new(),
+            certificate: None,
+            error: None,
+        }
+    }
+}
+
 /// An authorization at one moment.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -93,6 +119,13 @@ pub struct AuthorizationSnapshot {
     pub identifier: Identifier,
     /// The challenges of which one has to be answered; those without a URL are left out.
     pub challenges: Vec<ChallengeSnapshot>,
+}
+
+impl AuthorizationSnapshot {
+    /// An authorization without challenges, to be filled in as in [`OrderSnapshot::new`].
+    pub fn new(url: impl Into<String>, status: AuthorizationStatus, identifier: Identifier) -> Self {
+        Self { url: url.into(), status, identifier, challenges: Vec::new() }
+    }
 }
 
 /// A challenge at one moment.
@@ -109,6 +142,13 @@ pub struct ChallengeSnapshot {
     pub status: ChallengeStatus,
     /// Why it is invalid, if the CA says so.
     pub error: Option<Problem>,
+}
+
+impl ChallengeSnapshot {
+    /// A challenge without token or error, to be filled in as in [`OrderSnapshot::new`].
+    pub fn new(kind: ChallengeKind, url: impl Into<String>, status: ChallengeStatus) -> Self {
+        Self { kind, url: url.into(), token: None, status, error: None }
+    }
 }
 
 /// What to do next about an order.

@@ -192,7 +192,12 @@ impl CertificateId {
             None => hash.update(kind.as_str()),
         }
         let digest: String = hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-        Some(Self(format!("{}-{digest}", label.trim_matches(['-', '.']))))
+        let label = match label.trim_matches(['-', '.']) {
+            // Nothing is left of `::`, and an id starts with a letter or digit.
+            "" => "unspecified",
+            label => label,
+        };
+        Some(Self(format!("{label}-{digest}")))
     }
 }
 
@@ -254,6 +259,14 @@ mod tests {
         assert_eq!(one, two);
         assert!(one.id().as_str().starts_with("a.example.com-"), "{}", one.id());
         assert_ne!(one.id(), CertificateSpec::new(["a.example.com"]).unwrap().id());
+    }
+
+    #[test]
+    fn every_derived_id_is_one_that_can_be_read() {
+        for name in ["::", "::1", "1::", "192.0.2.1", "*.example.com"] {
+            let spec = CertificateSpec::new([name]).unwrap();
+            assert_eq!(spec.id().as_str().parse::<CertificateId>().unwrap(), *spec.id(), "{name}");
+        }
     }
 
     #[test]

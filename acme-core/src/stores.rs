@@ -6,6 +6,8 @@ mod memory;
 pub use file::{FileStore, FileStoreBuilder};
 pub use memory::MemoryStore;
 
+pub(crate) use file::{decode_entry, encode_entry};
+
 use crate::{Error, ErrorKind, Expected, Result, StoreKey, Version};
 
 /// Whether an entry at `current` is as a write expects it.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use acmekit::stores::{FileStore, MemoryStore};
-use acmekit::{Authority, CertificateSpec, Csr, ErrorKind, KeyType, Pipeline, PrivateKey, Store};
+use acmekit::{Authority, CertificateSpec, Csr, ErrorKind, KeyType, Pipeline, PrivateKey, Retry, Store};
 use acmekit_scenarios::{Nothing, Recorder, authority};
 use acmekit_testbed::{Pebble, PebbleBuilder};
 
@@ -198,6 +198,31 @@ async fn with_the_callers_csr_no_private_key_is_kept() {
     assert!(issued.bundle.key().is_none());
     assert_eq!(issued.bundle.public_key_info(), key.public_key_info());
     assert!(!acme.obtain(&wanted).await.unwrap().fresh);
+}
+
+#[tokio::test]
+async fn a_ca_that_wants_to_be_asked_much_later_is_left_alone() {
+    let ca = credulous().retry_after(Duration::from_secs(3600)).start().await.unwrap();
+    if !ca.offers_renewal_info() {
+        return eprintln!("skipped: a Pebble this old sends no Retry-After");
+    }
+    let seen = Recorder::default();
+    let acme = pipeline(authority(&ca).unwrap(), Arc::new(MemoryStore::new()), &seen);
+    let wanted = spec(&["example.test"]);
+    // Once while it validates, perhaps, and once while it issues; each run goes on where it was.
+    let mut runs = 0;
+    let issued = loop {
+        runs += 1;
+        let error = match acme.obtain(&wanted).await {
+            Ok(issued) => break issued,
+            Err(error) => error,
+        };
+        assert!(runs < 10, "{}", error.report());
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{}", error.report());
+        assert!(matches!(error.retry(), Retry::After(wait) if wait > Duration::from_secs(3000)), "{error:?}");
+    };
+    assert!(issued.fresh && runs > 1);
+    assert_eq!((ca.orders(), ca.issued_certificates()), (1, 1), "{:#?}", seen.all());
 }
 
 #[tokio::test]

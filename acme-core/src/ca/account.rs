@@ -156,8 +156,7 @@ impl Stored {
 
 async fn load(ca: &Ca, store: &dyn Store, entry: &StoreKey) -> Result<Option<(Stored, Version)>> {
     let Some(found) = store.load(entry).await? else { return Ok(None) };
-    let stored: Stored = serde_json::from_slice(found.value.expose())
-        .map_err(|e| damaged(entry, &format!("not JSON of its form, {}", position(&e))))?;
+    let stored = decode(entry, found.value.expose())?;
     if stored.directory != ca.authority.directory() {
         return Err(Error::new(
             ErrorKind::Config,
@@ -172,6 +171,11 @@ async fn load(ca: &Ca, store: &dyn Store, entry: &StoreKey) -> Result<Option<(St
     Ok(Some((stored, found.version)))
 }
 
+fn decode(entry: &StoreKey, bytes: &[u8]) -> Result<Stored> {
+    serde_json::from_slice(bytes)
+        .map_err(|e| damaged(entry, &format!("not JSON of its form, {}", position(&e))))
+}
+
 async fn save(
     store: &dyn Store,
     entry: &StoreKey,
@@ -182,6 +186,15 @@ async fn save(
         Error::new(ErrorKind::Storage, "ca.account", "could not encode the account").with_source(e)
     })?;
     store.save(entry, &Secret::new(bytes), &condition).await
+}
+
+/// For the fuzz targets only.
+pub(crate) mod fuzzing {
+    /// Reads octets as a stored account.
+    pub(crate) fn stored(octets: &[u8]) {
+        let Ok(entry) = "accounts/fuzz".parse() else { return };
+        let _ = super::decode(&entry, octets).and_then(super::Stored::into_account);
+    }
 }
 
 fn damaged(entry: &StoreKey, why: &str) -> Error {

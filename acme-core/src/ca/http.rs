@@ -282,7 +282,7 @@ fn kind(acme_type: &str, status: StatusCode) -> ErrorKind {
 }
 
 /// `Retry-After` in either of its forms; a date in the past is "now".
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse::<u64>() {
         return Some(Duration::from_secs(seconds));

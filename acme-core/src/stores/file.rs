@@ -20,6 +20,9 @@ use crate::{
 };
 use disk::Disk;
 
+// For the fuzz targets.
+pub(crate) use entry::{decode as decode_entry, encode as encode_entry};
+
 /// A store in a folder. Several processes of one machine may use the same folder at once.
 ///
 /// # On the disk

@@ -13,7 +13,7 @@ const FORMAT: u32 = 1;
 const MAX_HEADER: usize = 160;
 
 /// The whole content of the file for this value at this version.
-pub(super) fn encode(version: u64, value: &[u8]) -> Zeroizing<Vec<u8>> {
+pub(crate) fn encode(version: u64, value: &[u8]) -> Zeroizing<Vec<u8>> {
     let header = header(version, value);
     let mut out = Zeroizing::new(Vec::with_capacity(header.len() + value.len()));
     out.extend_from_slice(header.as_bytes());
@@ -25,7 +25,7 @@ pub(super) fn encode(version: u64, value: &[u8]) -> Zeroizing<Vec<u8>> {
 ///
 /// The header is made anew from what was read and compared as a whole, so that no byte of it can
 /// change unnoticed.
-pub(super) fn decode(version: u64, content: &[u8]) -> Result<Secret<Vec<u8>>, String> {
+pub(crate) fn decode(version: u64, content: &[u8]) -> Result<Secret<Vec<u8>>, String> {
     if content.is_empty() {
         return Err("it is empty".to_owned());
     }
