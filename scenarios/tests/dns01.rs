@@ -105,7 +105,7 @@ async fn a_value_that_never_becomes_visible_names_every_server() {
     let error = acme.obtain(&spec(&["example.test"])).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{}", error.report());
     assert!(error.to_string().contains(&format!("{} has it", world.dns.addr())), "{error}");
-    assert!(error.to_string().contains(&format!("{} does not have it yet", stale.addr())), "{error}");
+    assert!(error.to_string().contains(&format!("{} does not know the name yet", stale.addr())), "{error}");
     assert_eq!(world.leftovers().await.unwrap(), []);
     // A server that is down does not stand in the way of those that agree.
     stale.stop();
