@@ -85,7 +85,7 @@ impl Rfc2136 {
     async fn change(&self, zone: &Zone, record: &TxtRecord, change: Change) -> Result<()> {
         let deadline = self.server.deadline();
         let update = message(&zone.name, record, change)?;
-        let answer = self.server.update(update, deadline).await?;
+        let answer = self.server.update(update, deadline).await.map_err(|e| e.with("name", &record.name))?;
         judge(&answer, &zone.name, &record.name, &self.server.config().key.name)
             .map_err(|e| e.with("server", &self.server.config().server))?;
         let unchanged = |what: &str, hint: &str| {
@@ -155,8 +155,8 @@ impl DnsProvider for Rfc2136 {
     async fn zone(&self, at: &DnsName) -> Result<Option<Zone>> {
         let deadline = self.server.deadline();
         for candidate in at.ancestors() {
-            let answer =
-                self.server.ask(&candidate, RecordType::SOA, "looking for the zone", deadline).await?;
+            let answer = self.server.ask(&candidate, RecordType::SOA, "looking for the zone", deadline).await;
+            let answer = answer.map_err(|e| e.with("name", at))?;
             match answer.metadata.response_code {
                 ResponseCode::Refused | ResponseCode::NotAuth => continue,
                 ResponseCode::NoError | ResponseCode::NXDomain => {}
