@@ -71,7 +71,7 @@ pub trait DnsProvider: fmt::Debug + Send + Sync {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProviderLimits {
-    /// How many calls may be under way at once (default 4).
+    /// How many calls may be under way at once (default 4); dns-01 lets the others wait their turn.
     pub concurrency: usize,
     /// The smallest TTL the vendor accepts (default none).
     pub min_ttl: Duration,

@@ -94,7 +94,7 @@ fn observe(task: &Task) {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(&task.log).ok();
     let file =
         log.map(|file| tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Mutex::new(file)));
-    tracing_subscriber::registry().with(reaper).with(file).init();
+    tracing_subscriber::registry().with(reaper).with(file).with(acmekit_testbed::log_layer()).init();
 }
 
 /// Counts side effects, and kills the process at the chosen one.

@@ -69,7 +69,9 @@ async fn frozen_in(phase: &'static str) {
     let world = Arc::new(World::start().await.unwrap());
     let frozen = Arc::new(AtomicBool::new(false));
     let freezer = Freezer { phase, ca: Arc::clone(&world), done: Arc::clone(&frozen) };
-    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(freezer));
+    let _guard = tracing::subscriber::set_default(
+        tracing_subscriber::registry().with(freezer).with(acmekit_testbed::log_layer()),
+    );
 
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let seen = Recorder::default();

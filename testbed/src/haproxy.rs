@@ -174,7 +174,20 @@ impl HaProxy {
     /// Ends it (if it runs) and starts it again on the same ports, from the files as they are now.
     pub async fn restart(&self) -> Result<(), TestbedError> {
         self.process.respawn()?;
-        self.ready().await
+        self.started().await
+    }
+
+    /// As [`ready`](Self::ready), and the master knows its worker: for a moment after the start it names none.
+    async fn started(&self) -> Result<(), TestbedError> {
+        self.ready().await?;
+        if self.master_worker {
+            self.process
+                .wait_until("HAProxy's master names its worker", || async {
+                    self.master_command("@1 show info").await.ok().filter(|info| info.contains("Uptime_sec"))
+                })
+                .await?;
+        }
+        Ok(())
     }
 
     async fn ready(&self) -> Result<(), TestbedError> {

@@ -22,6 +22,7 @@
 //! | `process` | start, watch, signal and end one server |
 //! | `ports` | ports that no other test process takes meanwhile |
 //! | `tls`, `http` | what a client sees: the presented chain, one HTTPS request |
+//! | `logs` | the trace log of every test, to be searched for secrets |
 //! | `wait` | a condition with a deadline |
 
 #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
@@ -32,6 +33,7 @@ mod error;
 mod files;
 mod haproxy;
 mod http;
+mod logs;
 mod nginx;
 mod pebble;
 mod ports;
@@ -44,6 +46,7 @@ pub use bind::{Bind, BindBuilder, TsigAlgorithm, TsigKey};
 pub use error::TestbedError;
 pub use haproxy::{HaProxy, HaProxyBuilder};
 pub use http::HttpResponse;
+pub use logs::log_layer;
 pub use nginx::{Nginx, NginxBuilder};
 pub use pebble::{Pebble, PebbleBuilder};
 pub use ports::{Port, free_port};

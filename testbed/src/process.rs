@@ -37,6 +37,7 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn spawn(spec: Spec) -> Result<Self, TestbedError> {
+        crate::logs::keep();
         let running = Mutex::new(Some(Running::spawn(&spec)?));
         Ok(Self { spec, running })
     }

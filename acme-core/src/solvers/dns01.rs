@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::Semaphore;
 
 use crate::dns::{Canonical, Resolver};
 use crate::{
@@ -21,10 +22,37 @@ const HANDLE: &str = "record";
 /// removes the very record that was added, also when the CNAME has moved since.
 #[derive(Debug, Clone)]
 pub struct Dns01 {
-    providers: Vec<Arc<dyn DnsProvider>>,
+    providers: Vec<Limited>,
     resolver: Resolver,
     ttl: Duration,
     visibility: Visibility,
+}
+
+/// A provider, never asked for more at once than its vendor bears. Clones share the count.
+#[derive(Debug, Clone)]
+struct Limited {
+    provider: Arc<dyn DnsProvider>,
+    free: Arc<Semaphore>,
+}
+
+impl Limited {
+    fn new(provider: impl DnsProvider + 'static) -> Self {
+        let calls = provider.limits().concurrency.clamp(1, Semaphore::MAX_PERMITS);
+        Self { provider: Arc::new(provider), free: Arc::new(Semaphore::new(calls)) }
+    }
+
+    /// One call. Its own time begins when its turn has come.
+    async fn call<T>(
+        &self,
+        deadline: Deadline,
+        op: &'static str,
+        what: &'static str,
+        call: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        // The semaphore is never closed: an error here could only mean that nothing counts any more.
+        let _turn = deadline.run(op, what, async { Ok(self.free.acquire().await.ok()) }).await?;
+        deadline.capped(self.provider.limits().call_timeout).run(op, what, call).await
+    }
 }
 
 /// How a record is known to be visible.
@@ -48,7 +76,7 @@ impl Dns01 {
     /// Asks this provider, and these resolvers.
     pub fn with_resolver(provider: impl DnsProvider + 'static, resolver: Resolver) -> Self {
         Self {
-            providers: vec![Arc::new(provider)],
+            providers: vec![Limited::new(provider)],
             resolver,
             ttl: Duration::from_secs(60),
             visibility: Visibility::Authoritative,
@@ -58,7 +86,7 @@ impl Dns01 {
     /// Adds another provider: the first one with a zone for the name is taken.
     #[must_use]
     pub fn or(mut self, provider: impl DnsProvider + 'static) -> Self {
-        self.providers.push(Arc::new(provider));
+        self.providers.push(Limited::new(provider));
         self
     }
 
@@ -80,13 +108,12 @@ impl Dns01 {
     /// The first provider with a zone for the name. If there is none, but one could not say, its error.
     async fn find_zone(&self, at: &Canonical, deadline: Deadline) -> Result<(&dyn DnsProvider, Zone)> {
         let mut failed = None;
-        for provider in &self.providers {
-            let found = deadline
-                .capped(provider.limits().call_timeout)
-                .run("dns01.zone", "looking for the zone", provider.zone(&at.name))
-                .await;
+        for limited in &self.providers {
+            let provider = &*limited.provider;
+            let found =
+                limited.call(deadline, "dns01.zone", "looking for the zone", provider.zone(&at.name)).await;
             match found {
-                Ok(Some(zone)) => return Ok((&**provider, zone)),
+                Ok(Some(zone)) => return Ok((provider, zone)),
                 Ok(None) => {}
                 // One that is out of order must not hide the others.
                 Err(error) => {
@@ -98,7 +125,7 @@ impl Dns01 {
         if let Some(error) = failed {
             return Err(error);
         }
-        let asked: Vec<&str> = self.providers.iter().map(|provider| provider.id()).collect();
+        let asked: Vec<&str> = self.providers.iter().map(|limited| limited.provider.id()).collect();
         let mut error = Error::new(ErrorKind::ZoneNotFound, "dns01.zone", "no DNS provider here has a zone for this name")
             .with("name", &at.name)
             .with("providers", asked.join(" "))
@@ -112,28 +139,19 @@ impl Dns01 {
 
     /// The provider a record is with. Of several with one id, such as two servers of one kind, the
     /// first one that holds the record's zone; the name's aliases are not followed again.
-    async fn provider_of(&self, handle: &RecordHandle, deadline: Deadline) -> Result<&dyn DnsProvider> {
-        let with_id: Vec<&dyn DnsProvider> = self
-            .providers
-            .iter()
-            .filter(|provider| provider.id() == handle.provider)
-            .map(|provider| &**provider)
-            .collect();
+    async fn provider_of(&self, handle: &RecordHandle, deadline: Deadline) -> Result<&Limited> {
+        let with_id: Vec<&Limited> =
+            self.providers.iter().filter(|limited| limited.provider.id() == handle.provider).collect();
         if let [only] = with_id.as_slice() {
             return Ok(*only);
         }
         let mut failed = None;
-        for provider in with_id {
-            let found = deadline
-                .capped(provider.limits().call_timeout)
-                .run(
-                    "dns01.provider",
-                    "looking for the record's provider",
-                    provider.zone(&handle.record.name),
-                )
-                .await;
+        for limited in with_id {
+            let zone = limited.provider.zone(&handle.record.name);
+            let found =
+                limited.call(deadline, "dns01.provider", "looking for the record's provider", zone).await;
             match found {
-                Ok(Some(zone)) if zone == handle.zone => return Ok(provider),
+                Ok(Some(zone)) if zone == handle.zone => return Ok(limited),
                 Ok(_) => {}
                 Err(error) => failed = Some(error),
             }
@@ -189,11 +207,9 @@ impl ChallengeSolver for Dns01 {
 
     async fn present(&self, presentation: &Presentation, deadline: Deadline) -> Result<Presentation> {
         let planned = planned(presentation)?;
-        let provider = self.provider_of(&planned, deadline).await?;
-        let added = deadline
-            .capped(provider.limits().call_timeout)
-            .run("dns01.present", "adding the TXT record", provider.add_txt(&planned.zone, &planned.record))
-            .await?;
+        let limited = self.provider_of(&planned, deadline).await?;
+        let add = limited.provider.add_txt(&planned.zone, &planned.record);
+        let added = limited.call(deadline, "dns01.present", "adding the TXT record", add).await?;
         tracing::debug!(name = %added.record.name, value = added.record.value, zone = %added.zone.name, "added a TXT value");
         presentation.clone().note(HANDLE, &added)
     }
@@ -216,12 +232,13 @@ impl ChallengeSolver for Dns01 {
 
     async fn cleanup(&self, presentation: &Presentation, deadline: Deadline) -> Result<()> {
         let Some(handle) = handle(presentation)? else { return Ok(()) };
-        let provider = self.provider_of(&handle, deadline).await?;
-        deadline
-            .capped(provider.limits().call_timeout)
-            .run("dns01.cleanup", "removing the TXT record", provider.remove_txt(&handle))
-            .await?;
+        let limited = self.provider_of(&handle, deadline).await?;
+        let remove = limited.provider.remove_txt(&handle);
+        limited.call(deadline, "dns01.cleanup", "removing the TXT record", remove).await?;
         tracing::debug!(name = %handle.record.name, value = handle.record.value, zone = %handle.zone.name, "removed a TXT value");
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -332,7 +332,7 @@ async fn a_commit_that_was_never_answered_is_cured_by_a_reload_and_nothing_else(
     let half = left_over(&server, &instance.endpoint.to_string(), "commit").await;
     let process = worker(&server).await;
     let error = deployer(instance.clone()).deploy(&half).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Deploy);
+    assert_eq!(error.kind(), ErrorKind::Deploy, "{}", error.report());
     assert!(error.hint().unwrap().contains("reload"), "{}", error.report());
     let listing = server.command("show ssl cert").await.unwrap();
     assert!(listing.contains("# transaction"), "it was touched: {listing}");

@@ -54,7 +54,9 @@ pub struct TsigKey {
 impl TsigKey {
     pub(super) fn random(name: &str, algorithm: TsigAlgorithm) -> Self {
         let secret: Vec<u8> = std::iter::repeat_with(rand::random).take(algorithm.secret_length()).collect();
-        Self { name: name.to_owned(), algorithm, secret_base64: STANDARD.encode(secret) }
+        let secret_base64 = STANDARD.encode(secret);
+        crate::logs::note_secret(&secret_base64);
+        Self { name: name.to_owned(), algorithm, secret_base64 }
     }
 
     /// Its name, without a dot at the end.

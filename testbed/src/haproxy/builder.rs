@@ -106,7 +106,7 @@ impl HaProxyBuilder {
         })?;
         let master_worker = self.master_worker;
         let haproxy = HaProxy { process, binary, tls, admin, initial, cert_paths, master_worker, dir };
-        haproxy.ready().await?;
+        haproxy.started().await?;
         Ok(haproxy)
     }
 

@@ -93,6 +93,7 @@ impl PebbleBuilder {
 
     /// Requires external account binding and knows this key; may be called several times.
     pub fn eab(mut self, kid: &str, base64url_key: &str) -> Self {
+        crate::logs::note_secret(base64url_key);
         self.eab.push((kid.to_owned(), base64url_key.to_owned()));
         self
     }
