@@ -1,0 +1,1 @@
+//! Rate limits as Let's Encrypt enforces them.
