@@ -100,7 +100,11 @@ impl ProblemType {
     /// The HTTP status it is usually sent with.
     pub fn status(self) -> u16 {
         match self {
-            Self::Unauthorized | Self::Caa | Self::OrderNotReady | Self::UserActionRequired => 403,
+            Self::Unauthorized
+            | Self::Caa
+            | Self::ExternalAccountRequired
+            | Self::OrderNotReady
+            | Self::UserActionRequired => 403,
             Self::AlreadyReplaced => 409,
             Self::RateLimited => 429,
             Self::ServerInternal => 500,
@@ -111,7 +115,10 @@ impl ProblemType {
 
 /// Why a request, a validation or an order failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct Problem(Box<Content>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Content {
     kind: ProblemType,
     detail: String,
     status: u16,
@@ -124,7 +131,7 @@ pub struct Problem {
 impl Problem {
     /// A failure of this type, and what a person is told.
     pub fn new(kind: ProblemType, detail: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Content {
             kind,
             detail: detail.into(),
             status: kind.status(),
@@ -132,7 +139,7 @@ impl Problem {
             subproblems: Vec::new(),
             retry_at: None,
             algorithms: Vec::new(),
-        }
+        }))
     }
 
     /// The request is not one this server understands.
@@ -158,83 +165,83 @@ impl Problem {
     /// Sent with this HTTP status.
     #[must_use]
     pub fn with_status(mut self, status: u16) -> Self {
-        self.status = status;
+        self.0.status = status;
         self
     }
 
     /// About this identifier.
     #[must_use]
     pub fn with_identifier(mut self, identifier: Identifier) -> Self {
-        self.identifier = Some(identifier);
+        self.0.identifier = Some(identifier);
         self
     }
 
     /// With one problem for each identifier that failed (RFC 8555 section 6.7.1).
     #[must_use]
     pub fn with_subproblems(mut self, subproblems: Vec<Self>) -> Self {
-        self.subproblems = subproblems;
+        self.0.subproblems = subproblems;
         self
     }
 
     /// The same request may be tried again then: `Retry-After`.
     #[must_use]
     pub fn with_retry_at(mut self, at: SystemTime) -> Self {
-        self.retry_at = Some(at);
+        self.0.retry_at = Some(at);
         self
     }
 
     /// The signature algorithms that would have been accepted (RFC 8555 section 6.2).
     #[must_use]
     pub fn with_algorithms(mut self, algorithms: &[&'static str]) -> Self {
-        self.algorithms = algorithms.to_vec();
+        self.0.algorithms = algorithms.to_vec();
         self
     }
 
     /// The type.
     pub fn kind(&self) -> ProblemType {
-        self.kind
+        self.0.kind
     }
 
     /// What a person is told.
     pub fn detail(&self) -> &str {
-        &self.detail
+        &self.0.detail
     }
 
     /// The HTTP status.
     pub fn status(&self) -> u16 {
-        self.status
+        self.0.status
     }
 
     /// The identifier it is about.
     pub fn identifier(&self) -> Option<&Identifier> {
-        self.identifier.as_ref()
+        self.0.identifier.as_ref()
     }
 
     /// One problem for each identifier that failed.
     pub fn subproblems(&self) -> &[Self] {
-        &self.subproblems
+        &self.0.subproblems
     }
 
     /// When to try again.
     pub fn retry_at(&self) -> Option<SystemTime> {
-        self.retry_at
+        self.0.retry_at
     }
 
     /// The document (`application/problem+json`).
     pub fn to_json(&self) -> Value {
         let mut document = json!({
-            "type": format!("urn:ietf:params:acme:error:{}", self.kind.as_str()),
-            "detail": self.detail,
-            "status": self.status,
+            "type": format!("urn:ietf:params:acme:error:{}", self.0.kind.as_str()),
+            "detail": self.0.detail,
+            "status": self.0.status,
         });
-        if let Some(identifier) = &self.identifier {
+        if let Some(identifier) = &self.0.identifier {
             document["identifier"] = crate::model::identifier_json(identifier);
         }
-        if !self.subproblems.is_empty() {
-            document["subproblems"] = self.subproblems.iter().map(Self::to_json).collect();
+        if !self.0.subproblems.is_empty() {
+            document["subproblems"] = self.0.subproblems.iter().map(Self::to_json).collect();
         }
-        if !self.algorithms.is_empty() {
-            document["algorithms"] = json!(self.algorithms);
+        if !self.0.algorithms.is_empty() {
+            document["algorithms"] = json!(self.0.algorithms);
         }
         document
     }
@@ -242,7 +249,7 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.kind.as_str(), self.detail)
+        write!(f, "{}: {}", self.0.kind.as_str(), self.0.detail)
     }
 }
 
