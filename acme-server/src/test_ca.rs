@@ -28,6 +28,7 @@ use crate::{AcmeServer, Endpoint, RenewalInfo, Settings, Validator};
 
 pub use clock::MovableClock;
 use hierarchy::{Hierarchy, Profile};
+use serve::Service;
 
 /// A CA for tests: real RFC 8555 by HTTPS on loopback, real validation, certificates from roots made when it starts.
 ///
@@ -68,7 +69,7 @@ pub struct TestCaBuilder {
     settings: Settings,
     profiles: BTreeMap<String, Profile>,
     clock: MovableClock,
-    faults: Faults,
+    faults: Option<Faults>,
     rsa: bool,
 }
 
@@ -108,7 +109,7 @@ impl TestCa {
             settings,
             profiles: hierarchy::profiles(),
             clock: MovableClock::new(),
-            faults: Faults::new(),
+            faults: None,
             rsa: false,
         }
     }
@@ -261,7 +262,7 @@ impl TestCaBuilder {
 
     /// Misbehaves like this.
     pub fn faults(mut self, faults: Faults) -> Self {
-        self.faults = faults;
+        self.faults = Some(faults);
         self
     }
 
@@ -299,7 +300,7 @@ impl TestCaBuilder {
             false => Arc::new(RealValidator::new(self.validation.clock(clock.clone()))?),
         };
         let server = AcmeServer::builder(format!("https://{address}"), Arc::clone(&hierarchy), validator)
-            .policy(RateLimits::new(self.limits, clock))
+            .policy(RateLimits::new(self.limits, clock.clone()))
             .settings(self.settings)
             .clock(self.clock.clone())
             .build();
@@ -310,7 +311,8 @@ impl TestCaBuilder {
                 let counting = Arc::clone(&counting);
                 async move { counted(&counting, request, next).await }
             }));
-        let service = self.faults.wrap(router);
+        let faults = self.faults.unwrap_or_else(|| Faults::with_clock(clock));
+        let service = Service::new(faults.wrap(router));
         let serving = serve::serve(listener, tls, service);
         #[expect(clippy::disallowed_methods, reason = "the TestCa owns the task, ends it and awaits it")]
         let serving = tokio::spawn(serving);
@@ -319,7 +321,7 @@ impl TestCaBuilder {
             server,
             hierarchy,
             clock: self.clock,
-            faults: self.faults,
+            faults,
             counts,
             https_root,
             serving,

@@ -119,7 +119,7 @@ async fn connection(stream: TcpStream, from: SocketAddr, acceptor: TlsAcceptor, 
         let (service, reset) = (service.clone(), Arc::clone(&reset));
         async move {
             service.oneshot(request.map(Body::new)).await.map_err(|error| {
-                reset.store(crate::faults::is_reset(&error), Ordering::SeqCst);
+                reset.store(crate::faults::is_reset(&*error), Ordering::SeqCst);
                 NoAnswer(error.to_string())
             })
         }
