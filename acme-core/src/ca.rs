@@ -142,7 +142,7 @@ impl Ca {
             .post("newOrder", &account.key, signer, url, Some(&payload))
             .await?
             .success("newOrder", url)?;
-        let location = reply.location("newOrder")?;
+        let location = reply.location("newOrder", url)?;
         Ok(self.snapshot(account, reply, location, true).await?.order)
     }
 

@@ -17,6 +17,9 @@ use crate::{
     Origin, Pipeline, Presentation, PrivateKey, Result, Retry, What,
 };
 
+/// How often the CSR of one order is sent in one run.
+const FINALIZE_ATTEMPTS: u32 = 3;
+
 /// How many challenges are presented, and answered, at once.
 const PARALLEL: usize = 4;
 /// How often an order that has become useless is given up for a new one, in one run.
@@ -177,13 +180,26 @@ impl<'a> Run<'a> {
     /// no use any more.
     async fn finalize(&mut self, mut order: OrderSnapshot) -> Result<Option<Bundle>> {
         let attempt = self.attempt()?.clone();
-        let mut wait = None;
+        let (mut wait, mut sent) = (None, 0);
         loop {
             match next_step(&order, &self.answered, self.pipeline.now()) {
+                // A CA that has taken the CSR and is ready again may have lost it. But not for ever.
+                Step::Finalize if sent == FINALIZE_ATTEMPTS => {
+                    return Err(Error::new(
+                        ErrorKind::Protocol,
+                        "issue.finalize",
+                        "the order is ready again each time its CSR has been sent",
+                    )
+                    .with("order", &order.url)
+                    .with("sent", sent)
+                    .with_retry(Retry::Backoff));
+                }
                 Step::Finalize => {
-                    let sent = self.pipeline.ca.finalize(&self.account, &order, &attempt.csr);
-                    let polled = effect("order.finalize", sent).await?;
+                    tokio::time::sleep(Duration::from_millis(250) * sent).await;
+                    let finalize = self.pipeline.ca.finalize(&self.account, &order, &attempt.csr);
+                    let polled = effect("order.finalize", finalize).await?;
                     (order, wait) = (polled.order, polled.retry_after);
+                    sent += 1;
                     continue;
                 }
                 Step::Download(url) => {

@@ -34,6 +34,7 @@
 //! accepts connections asks [`is_reset`] about the error the connection ended with (hyper hands it through as
 //! a source), and closes the socket with `SO_LINGER` 0. The error type is therefore [`BoxError`], which
 //! `axum::Router::layer` does not take: put the faults around the whole router, by [`Faults::wrap`].
+//! Over HTTP/2 hyper resets the stream only, and the connection lives on.
 
 mod action;
 pub mod presets;

@@ -184,7 +184,7 @@ impl AcmeServer {
             .method_not_allowed_fallback(async || {
                 Problem::malformed("this method is not for this URL").with_status(405)
             })
-            .layer(axum::middleware::map_response_with_state(Arc::clone(&self.0), reply::complete))
+            .layer(axum::middleware::from_fn_with_state(Arc::clone(&self.0), reply::complete))
             .with_state(Arc::clone(&self.0))
     }
 

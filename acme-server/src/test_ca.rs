@@ -316,16 +316,7 @@ impl TestCaBuilder {
         let serving = serve::serve(listener, tls, service);
         #[expect(clippy::disallowed_methods, reason = "the TestCa owns the task, ends it and awaits it")]
         let serving = tokio::spawn(serving);
-        Ok(TestCa {
-            address,
-            server,
-            hierarchy,
-            clock: self.clock,
-            faults,
-            counts,
-            https_root,
-            serving,
-        })
+        Ok(TestCa { address, server, hierarchy, clock: self.clock, faults, counts, https_root, serving })
     }
 
     async fn rsa_key(&self) -> Result<Option<rcgen::KeyPair>> {

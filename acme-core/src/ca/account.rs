@@ -141,7 +141,7 @@ async fn new_account(ca: &Ca, key: &AccountKey) -> Result<(String, bool)> {
         _ => e,
     })?;
     let created = reply.status == ::http::StatusCode::CREATED;
-    Ok((reply.location("newAccount")?, created))
+    Ok((reply.location("newAccount", url)?, created))
 }
 
 impl Stored {

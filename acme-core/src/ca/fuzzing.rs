@@ -56,7 +56,7 @@ pub(crate) fn headers(octets: &[u8]) {
         }
     }
     let reply = reply(status.unwrap_or(StatusCode::SERVICE_UNAVAILABLE), headers, b"");
-    let _ = reply.location("newOrder");
+    let _ = reply.location("newOrder", "https://ca.test/acme/new-order");
     reply.links("alternate");
     let error = reply.into_error("newOrder", "https://ca.test");
     let _ = error.to_string();

@@ -199,16 +199,19 @@ impl Reply {
         (!problem.kind.is_empty() || !problem.detail.is_empty()).then_some(problem)
     }
 
-    /// The `Location` header: the URL of what was made.
-    pub(crate) fn location(&self, phase: &str) -> Result<String> {
+    /// The `Location` header: the URL of what was made by the request to `url`. It is written down and asked for
+    /// again and again, so it must be where the CA is: one elsewhere would have every later run fail.
+    pub(crate) fn location(&self, phase: &str, url: &str) -> Result<String> {
+        let refused = |why: &str| Error::new(ErrorKind::Protocol, "ca.http", format!("{phase}: {why}"));
         let text = self.headers.get(http::header::LOCATION).and_then(|value| value.to_str().ok());
-        text.map(str::to_owned).ok_or_else(|| {
-            Error::new(
-                ErrorKind::Protocol,
-                "ca.http",
-                format!("{phase}: the CA does not say the URL of what it made"),
-            )
-        })
+        let text = text.ok_or_else(|| refused("the CA does not say the URL of what it made"))?;
+        let from = reqwest::Url::parse(url).map_err(|e| refused("the URL is none").with_source(e))?;
+        match from.join(text) {
+            Ok(made) if made.origin() == from.origin() => Ok(made.into()),
+            _ => Err(refused("the CA says that what it made is elsewhere")
+                .with("url", url)
+                .with("location", text.escape_debug())),
+        }
     }
 
     /// The URLs of `Link` headers with this relation (RFC 8288).

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::Value;
 
@@ -39,7 +39,8 @@ pub enum Action {
     Body(Bytes),
     /// The PEM chain is rearranged.
     Chain(ChainFault),
-    /// A header has this value.
+    /// A header has this value. `Content-Length` and `Transfer-Encoding` are not changed: see
+    /// [`Abort`](Self::Abort) and [`Flood`](Self::Flood).
     SetHeader(HeaderName, HeaderValue),
     /// A header is missing.
     RemoveHeader(HeaderName),
@@ -178,6 +179,9 @@ impl Answer {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers.clone();
+        // The body says what they are, and hyper panics if they contradict it.
+        response.headers_mut().remove(CONTENT_LENGTH);
+        response.headers_mut().remove(TRANSFER_ENCODING);
         let mut body = self.body.clone();
         if let Some(retry_after) = &self.retry_after {
             let (wait, seconds) = match retry_after {

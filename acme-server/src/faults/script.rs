@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
@@ -301,8 +302,12 @@ fn retry_after(answer: Answer, fields: &mut Fields) -> Result<Answer, ScriptErro
 }
 
 fn header_name(field: &str, text: &str) -> Result<HeaderName, ScriptError> {
-    HeaderName::try_from(text)
-        .map_err(|_| ScriptError::at(field, format!("`{text}` is not the name of a header")))
+    let name = HeaderName::try_from(text)
+        .map_err(|_| ScriptError::at(field, format!("`{text}` is not the name of a header")))?;
+    if [CONTENT_LENGTH, TRANSFER_ENCODING].contains(&name) {
+        return Err(ScriptError::at(field, format!("`{name}` cannot be changed; see the action `abort`")));
+    }
+    Ok(name)
 }
 
 fn header_value(field: &str, text: &str) -> Result<HeaderValue, ScriptError> {

@@ -44,7 +44,12 @@ impl std::error::Error for ConnectionReset {}
 
 /// Whether an error, or one of its sources, asks for the connection to be reset.
 pub fn is_reset(error: &(dyn std::error::Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<ConnectionReset>())
+    std::iter::successors(Some(error), |error| match error.downcast_ref::<std::io::Error>() {
+        // Its source is that of the error it wraps, not that error itself.
+        Some(io) => io.get_ref().map(|wrapped| wrapped as &(dyn std::error::Error + 'static)),
+        None => error.source(),
+    })
+    .any(|error| error.is::<ConnectionReset>())
 }
 
 /// Puts [`Faults`] around a service.
@@ -268,6 +273,8 @@ impl Real {
                 new.set_body(rearranged(&self.body, *how)?);
             }
             Action::Body(_) | Action::Chain(_) => return None,
+            // The body says what they are, and hyper panics if they contradict it.
+            Action::SetHeader(name, _) if [CONTENT_LENGTH, TRANSFER_ENCODING].contains(name) => return None,
             Action::SetHeader(name, value) => {
                 new.parts.headers.insert(name, value.clone());
             }

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_TYPE, LINK, LOCATION, RETRY_AFTER};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
 use super::Inner;
-use crate::Problem;
+use crate::{Endpoint, Problem};
 
 const REPLAY_NONCE: HeaderName = HeaderName::from_static("replay-nonce");
 
@@ -57,14 +58,21 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Every answer names the directory (RFC 8555 section 7.1), and brings a nonce (section 6.5), also an error.
-pub(super) async fn complete(State(server): State<Arc<Inner>>, mut response: Response) -> Response {
+/// Every answer names the directory (RFC 8555 section 7.1); those to signed requests, also errors, and those of
+/// newNonce bring a nonce (section 6.5).
+pub(super) async fn complete(State(server): State<Arc<Inner>>, request: Request, next: Next) -> Response {
+    let wants_nonce = request.method() == Method::POST
+        || Endpoint::of_path(request.uri().path()) == Some(Endpoint::NewNonce);
+    let mut response = next.run(request).await;
     if let Some(RetryAt(at)) = response.extensions_mut().remove() {
         let pause = at.duration_since(server.now()).unwrap_or_default();
         // Rounded up: asking a fraction of a second early is refused again.
         response = retry_after(response, pause + Duration::from_millis(999));
     }
     let response = linked(response, &server.url("/directory"), "index");
+    if !wants_nonce {
+        return response;
+    }
     match server.state.new_nonce().await {
         Ok(nonce) => with(response, REPLAY_NONCE, &nonce),
         Err(problem) => {
