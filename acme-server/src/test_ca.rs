@@ -99,8 +99,7 @@ impl TestCa {
 
     /// One that is told where to look.
     pub fn builder() -> TestCaBuilder {
-        let mut settings = Settings::default();
-        settings.caa_identities = vec!["ca.example.test".to_owned()];
+        let settings = Settings { caa_identities: vec!["ca.example.test".to_owned()], ..Settings::default() };
         TestCaBuilder {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             validation: ValidationConfig::new().resolve_all_to(IpAddr::V4(Ipv4Addr::LOCALHOST)),
