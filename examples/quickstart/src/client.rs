@@ -1,12 +1,11 @@
 //! A client that makes handshakes all the time, and counts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use acmekit::{CertificateSpec, Deadline, Error, ErrorKind, Result};
-use acmekit_testbed::handshake;
+use acmekit::{Bundle, CertificateSpec, Deadline, Error, ErrorKind, Identifier, Result, probe};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -22,26 +21,29 @@ pub(crate) struct Client {
 pub(crate) struct Seen {
     pub(crate) handshakes: usize,
     pub(crate) failures: usize,
-    pub(crate) certificates: usize,
     pub(crate) last_failure: Option<String>,
-    serials: BTreeSet<String>,
-    /// The serial each address showed last.
-    latest: std::collections::BTreeMap<SocketAddr, String>,
+    certificates: BTreeSet<Vec<u8>>,
+    /// What each address showed last.
+    latest: BTreeMap<SocketAddr, Vec<u8>>,
 }
 
 impl Client {
-    pub(crate) fn start(addresses: Vec<SocketAddr>, spec: &CertificateSpec) -> Self {
+    pub(crate) fn start(addresses: &[SocketAddr], spec: &CertificateSpec) -> Self {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let (stop, stopped) = watch::channel(false);
         let mut running = JoinSet::new();
-        let name =
-            spec.identifiers().first().map(|name| name.to_string().replace('*', "www")).unwrap_or_default();
-        for address in addresses {
-            let (seen, stopped, name) = (Arc::clone(&seen), stopped.clone(), name.clone());
+        let names: Vec<Identifier> = spec.identifiers().iter().cloned().collect();
+        for address in addresses.iter().copied() {
+            let (seen, stopped, names) = (Arc::clone(&seen), stopped.clone(), names.clone());
             running.spawn(async move {
-                while !*stopped.borrow() {
-                    let shown = handshake(address, &name).await.and_then(|presented| presented.serial());
-                    lock(&seen).note(address, shown.map_err(|e| e.to_string()));
+                // Each name in turn.
+                for name in names.iter().cycle() {
+                    if *stopped.borrow() {
+                        break;
+                    }
+                    let deadline = Deadline::after(Duration::from_secs(10));
+                    let shown = probe::served_chain(address, name, deadline).await;
+                    lock(&seen).note(address, shown);
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
             });
@@ -49,19 +51,22 @@ impl Client {
         Self { running, stop, seen }
     }
 
-    /// Waits until every address shows this serial.
-    pub(crate) async fn sees(&self, serial: &str) -> Result<()> {
-        let want = serial.to_lowercase();
-        let want = want.trim_start_matches('0');
+    /// Waits until every address shows this certificate.
+    pub(crate) async fn sees(&self, bundle: &Bundle) -> Result<()> {
+        let want = bundle.chain_der().first();
         let deadline = Deadline::after(Duration::from_secs(10));
         loop {
-            if lock(&self.seen).latest.values().all(|shown| shown == want) {
-                return Ok(());
+            {
+                let seen = lock(&self.seen);
+                let all_looked = seen.latest.len() == self.running.len();
+                if all_looked && seen.latest.values().all(|shown| Some(shown) == want) {
+                    return Ok(());
+                }
             }
             if !deadline.sleep(Duration::from_millis(10)).await {
                 return Err(deadline
                     .missed("quickstart", "the client sees the new certificate")
-                    .with("serial", serial));
+                    .with("serial", &bundle.facts().serial));
             }
         }
     }
@@ -79,17 +84,21 @@ impl Client {
 }
 
 impl Seen {
-    fn note(&mut self, address: SocketAddr, shown: std::result::Result<String, String>) {
+    pub(crate) fn certificates(&self) -> usize {
+        self.certificates.len()
+    }
+
+    fn note(&mut self, address: SocketAddr, shown: Result<Vec<Vec<u8>>>) {
         self.handshakes += 1;
         match shown {
-            Ok(serial) => {
-                self.serials.insert(serial.clone());
-                self.certificates = self.serials.len();
-                self.latest.insert(address, serial);
+            Ok(chain) => {
+                let leaf = chain.into_iter().next().unwrap_or_default();
+                self.certificates.insert(leaf.clone());
+                self.latest.insert(address, leaf);
             }
             Err(why) => {
                 self.failures += 1;
-                self.last_failure = Some(why);
+                self.last_failure = Some(why.report());
             }
         }
     }

@@ -1,30 +1,35 @@
-//! From nothing to a renewed certificate in a running HAProxy, on this machine.
+//! From nothing to a renewed certificate in a running server, with nothing installed.
 //!
-//! `cargo run -p quickstart` starts a CA (Pebble), a DNS server (BIND) and HAProxy on free loopback
-//! ports, and then does what a service would do. The part to copy is [`pipeline`] and [`story`].
+//! `cargo run -p quickstart` starts a CA, a DNS server and an HTTPS server in this process, on free
+//! loopback ports, and then does what a service would do. The part to copy is [`pipeline`] and
+//! [`story`]; `zone.rs` is a DNS provider to copy, `server.rs` a deployer.
 
 mod client;
 mod output;
+mod real;
+mod server;
 mod stage;
+mod zone;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use acmekit::haproxy::{self, Endpoint, HaProxy, Instance};
 use acmekit::stores::FileStore;
 use acmekit::{CertificateSpec, Error, ErrorKind, Pipeline, Result};
 use clap::Parser;
 
 use crate::client::Client;
 use crate::output::Output;
-use crate::stage::{Ca, Stage};
+use crate::stage::Stage;
 
-/// Gets a certificate, serves it from a running HAProxy, renews it, and shows that no client noticed.
+/// Gets a certificate, serves it from a running server, renews it, and shows that no client noticed.
+///
+/// Needs nothing but this program: the CA, the DNS server and the HTTPS server run inside it.
 #[derive(Debug, Parser)]
 #[command(name = "quickstart", after_help = AFTER_HELP)]
 struct Args {
-    /// The directory URL of a real CA; without it a CA and a DNS server are started here
+    /// The directory URL of a real CA [default: a CA and a DNS server are started here]
     #[arg(long, value_name = "URL", requires = "names")]
     directory: Option<String>,
 
@@ -47,6 +52,10 @@ struct Args {
     /// Do not renew; a real CA counts certificates
     #[arg(long)]
     once: bool,
+
+    /// Start Pebble, BIND and HAProxy, as `dev/setup` installs them, instead of servers in this process
+    #[arg(long)]
+    real_servers: bool,
 }
 
 const AFTER_HELP: &str = "\
@@ -59,6 +68,7 @@ RUST_LOG=acmekit=debug shows every step.
 Examples:
   cargo run -p quickstart
   cargo run -p quickstart -- --name www.example.test
+  cargo run -p quickstart -- --real-servers
   cargo run -p quickstart -- --directory https://acme-staging-v02.api.letsencrypt.org/directory \\
       --email you@example.com --name www.example.com --agree-to-terms --store ./acme --once";
 
@@ -69,8 +79,8 @@ async fn main() -> ExitCode {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("off"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 
-    let mut out = Output::new();
-    match story(&args, &mut out).await {
+    let out = Output::new();
+    match story(&args, &out).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             out.failed(&error.report());
@@ -80,7 +90,7 @@ async fn main() -> ExitCode {
 }
 
 /// What a service does, from its first start to its first renewal.
-async fn story(args: &Args, out: &mut Output) -> Result<()> {
+async fn story(args: &Args, out: &Output) -> Result<()> {
     let names = if args.names.is_empty() {
         vec!["example.test".to_owned(), "*.example.test".to_owned()]
     } else {
@@ -97,53 +107,55 @@ async fn story(args: &Args, out: &mut Output) -> Result<()> {
             .join("store"),
     };
 
-    out.title("Starting servers on this machine");
+    out.title(if args.real_servers {
+        "Starting servers on this machine"
+    } else {
+        "Starting servers in this process"
+    });
     let stage = Stage::start(&spec, args, out).await?;
     let pipeline = pipeline(&stage, &folder, out).await?;
-    let client = Client::start(stage.haproxy.tls_addrs(), &spec);
+    let client = Client::start(&stage.addresses(), &spec);
 
     out.title(&format!("Getting a certificate for {}", names.join(", ")));
     pipeline.sweep().await?;
     let first = pipeline.obtain(&spec).await?.served()?;
     let first_serial = first.bundle.facts().serial.clone();
-    client.sees(&first_serial).await?;
+    client.sees(&first.bundle).await?;
     out.step(&format!("a client sees serial {first_serial}"));
 
     let mut last = first;
     if !args.once {
         out.title("Renewing it, although it is not due");
         last = pipeline.renew(&spec).await?.served()?;
+        client.sees(&last.bundle).await?;
         let serial = &last.bundle.facts().serial;
-        client.sees(serial).await?;
         out.step(&format!("a client sees serial {serial}, and no longer {first_serial}"));
     }
 
     let seen = client.stop().await?;
     out.title("What the client saw");
     out.step(&format!(
-        "{} handshakes, {} failed, {} certificates, HAProxy never reloaded",
-        seen.handshakes, seen.failures, seen.certificates
+        "{} handshakes, {} failed, {} certificates, {}",
+        seen.handshakes,
+        seen.failures,
+        seen.certificates(),
+        stage.remark()
     ));
     if seen.failures > 0 {
         return Err(Error::new(ErrorKind::Deploy, "quickstart", "a client was turned away")
             .with("failed", seen.failures)
             .with("last", seen.last_failure.unwrap_or_default()));
     }
-    out.what_next(&folder, &stage, &last);
-    Ok(())
+    out.what_next(&folder, stage.reload_path(), &last);
+    stage.end().await
 }
 
 /// The parts put together: this is all a service needs.
-async fn pipeline(stage: &Stage, folder: &std::path::Path, out: &Output) -> Result<Pipeline> {
-    let mut instance = Instance::new(Endpoint::unix(stage.haproxy.socket_path()), stage.haproxy.cert_path());
-    instance.addresses = stage.haproxy.tls_addrs();
+async fn pipeline(stage: &Stage, folder: &Path, out: &Output) -> Result<Pipeline> {
     let store = Arc::new(FileStore::open(folder).await?);
-    let builder = Pipeline::builder(stage.authority.clone(), store)
-        .deployer(HaProxy::new(haproxy::Config::new(instance))?)
-        .observer(out.observer());
-    match &stage.ca {
-        Ca::Local { solver, .. } => builder.solver(solver.clone()).build(),
-        Ca::RealByDns(solver) => builder.solver(solver.clone()).build(),
-        Ca::RealByHttp(solver) => builder.solver(solver.clone()).build(),
-    }
+    Pipeline::builder(stage.authority.clone(), store)
+        .solver(Arc::clone(&stage.solver))
+        .deployer(Arc::clone(&stage.deployer))
+        .observer(out.observer())
+        .build()
 }

@@ -5,8 +5,6 @@ use std::time::Instant;
 
 use acmekit::{Event, Issuance, What};
 
-use crate::stage::Stage;
-
 /// Prints steps with the time since the start.
 pub(crate) struct Output {
     started: Instant,
@@ -41,14 +39,16 @@ impl Output {
         }
     }
 
-    pub(crate) fn what_next(&self, folder: &Path, stage: &Stage, last: &Issuance) {
+    pub(crate) fn what_next(&self, folder: &Path, reload: Option<&Path>, last: &Issuance) {
         let due = last.renew_at.duration_since(last.bundle.facts().not_before).unwrap_or_default();
         println!("\nWhere things are");
         println!("  account, certificate and key   {}  (0600, for this user alone)", folder.display());
-        println!(
-            "  what HAProxy would reload      {}  (gone when this program ends)",
-            stage.haproxy.cert_path().display()
-        );
+        match reload {
+            Some(path) => {
+                println!("  what HAProxy would reload      {}  (gone when this program ends)", path.display())
+            }
+            None => println!("  the servers                    in this process: gone when it ends"),
+        }
         println!("\nWhat happens next");
         println!(
             "  The certificate is due {} days after its issue; a service calls `obtain` from time to time,",
@@ -56,6 +56,9 @@ impl Output {
         );
         println!("  and it renews by itself. Kill this program at any moment and start it again with");
         println!("  --store and a real --directory: it goes on where it was.");
+        if reload.is_none() {
+            println!("  The same on Pebble, BIND and HAProxy: --real-servers, after `dev/setup`.");
+        }
     }
 }
 
