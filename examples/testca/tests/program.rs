@@ -1,0 +1,79 @@
+//! The program as a script uses it: start, wait for the URL, use, end.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use acmekit_core::{Authority, CertificateSpec, Pipeline, solvers::Http01, stores::MemoryStore};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+const SOON: Duration = Duration::from_secs(60);
+
+fn testca(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_testca"));
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.kill_on_drop(true);
+    command
+}
+
+/// Starts it on a free port and answers it with its directory URL.
+async fn started(root: &Path) -> (Child, String) {
+    let root = root.to_str().unwrap();
+    let mut child =
+        testca(&["--listen", "127.0.0.1:0", "--root-out", root, "--always-valid"]).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let url = timeout(SOON, lines.next_line()).await.unwrap().unwrap().unwrap();
+    (child, url)
+}
+
+async fn ends_well_on(signal: Signal, mut child: Child) {
+    let pid = Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
+    let status = timeout(SOON, child.wait()).await.unwrap().unwrap();
+    assert_eq!(status.code(), Some(0), "{status}");
+}
+
+#[tokio::test]
+async fn a_client_gets_a_certificate_from_it_and_sigterm_ends_it_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root.pem");
+    let (child, url) = started(&root).await;
+
+    let trust = std::fs::read_to_string(&root).unwrap();
+    let authority = Authority::custom(&url).unwrap().extra_roots_pem(&trust).unwrap().agree_to_terms();
+    let pipeline = Pipeline::builder(authority, Arc::new(MemoryStore::new()))
+        .solver(Http01::webroot(folder.path()))
+        .build()
+        .unwrap();
+    let spec = CertificateSpec::new(["www.example.test"]).unwrap();
+    let issuance = pipeline.obtain(&spec).await.unwrap();
+    assert_eq!(&issuance.bundle.facts().identifiers, spec.identifiers());
+
+    ends_well_on(Signal::TERM, child).await;
+}
+
+#[tokio::test]
+async fn sigint_ends_it_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let (child, _) = started(&folder.path().join("root.pem")).await;
+    ends_well_on(Signal::INT, child).await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_one_line_that_names_the_option_and_never_the_key() {
+    for (arguments, option) in [
+        (&["--listen", "127.0.0.1:0", "--eab", "kid:k%y-of-an-account"][..], "--eab"),
+        (&["--listen", "127.0.0.1:0", "--root-out", "/nowhere/at/all/root.pem"][..], "--root-out"),
+    ] {
+        let output = timeout(SOON, testca(arguments).output()).await.unwrap().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success());
+        assert!(output.stdout.is_empty(), "a script would take it for the URL");
+        assert!(told.contains(option) && told.lines().count() == 1, "{told}");
+        assert!(!told.contains("k%y-of-an-account"), "{told}");
+    }
+}
