@@ -18,9 +18,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// Runs a CA for tests until it is told to end, and prints its directory URL when it is ready.
 ///
 /// It speaks ACME (RFC 8555) by HTTPS and checks challenges on this machine: every name that its DNS
-/// server does not know is looked for at 127.0.0.1. Its roots are made when it starts; nobody trusts them.
+/// server does not know is looked for at 127.0.0.1. Its roots are made when it starts; nobody trusts
+/// them.
 #[derive(Debug, Parser)]
-#[command(name = "testca", after_help = AFTER_HELP)]
+#[command(name = "testca", after_help = AFTER_HELP, verbatim_doc_comment)]
 struct Args {
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:14000")]
@@ -42,8 +43,9 @@ struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     tls_port: Option<u16>,
 
-    /// Let only accounts in that are bound to this external one; may be given more than once. KEY is
-    /// base64url and can be seen in the list of processes: use a value made up for tests
+    /// Let only accounts in that are bound to this external one; may be given more than once
+    ///
+    /// KEY is in base64url. Anybody can see it in the list of processes: give a value made up for tests.
     #[arg(long, value_name = "KID:KEY", value_parser = external_account)]
     eab: Vec<ExternalAccount>,
 
@@ -61,8 +63,8 @@ struct Args {
 }
 
 const AFTER_HELP: &str = "\
-The URL is the only line on standard output, and the last thing that happens before requests are
-answered; --root-out is written by then. RUST_LOG=acmekit_server=debug shows what happens.
+The URL is the only line on standard output. By then requests are answered, and --root-out is written.
+RUST_LOG=acmekit_server=debug shows what happens.
 
 certbot, with http-01 answered at port 5002:
   testca --root-out /tmp/root.pem --http-port 5002
@@ -149,7 +151,10 @@ async fn start(args: Args) -> Result<TestCa> {
     if args.always_valid {
         builder = builder.always_valid();
     }
-    builder.start().await
+    builder.start().await.map_err(|e| match e.kind() {
+        ErrorKind::Unavailable => e.with("option", "--listen"),
+        _ => e,
+    })
 }
 
 fn limits(whose: Whose) -> Result<Limits> {

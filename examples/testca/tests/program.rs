@@ -1,5 +1,7 @@
 //! The program as a script uses it: start, wait for the URL, use, end.
 
+#![expect(clippy::unwrap_used, reason = "test code: what is impossible here may panic")]
+
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -68,6 +70,8 @@ async fn what_is_wrong_is_one_line_that_names_the_option_and_never_the_key() {
     for (arguments, option) in [
         (&["--listen", "127.0.0.1:0", "--eab", "kid:k%y-of-an-account"][..], "--eab"),
         (&["--listen", "127.0.0.1:0", "--root-out", "/nowhere/at/all/root.pem"][..], "--root-out"),
+        // TEST-NET-1 (RFC 5737): no machine has this address.
+        (&["--listen", "192.0.2.1:1"][..], "--listen"),
     ] {
         let output = timeout(SOON, testca(arguments).output()).await.unwrap().unwrap();
         let told = String::from_utf8(output.stderr).unwrap();
