@@ -31,8 +31,8 @@ impl HttpsServer {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(not_started)?;
         let address = listener.local_addr().map_err(not_started)?;
         let first = Arc::new(self_signed(names)?);
-        let certificate =
-            Arc::new(Certificate { now: RwLock::new((None, Arc::clone(&first))), at_start: first });
+        let now = RwLock::new(Served { from: None, key: Arc::clone(&first) });
+        let certificate = Arc::new(Certificate { now, at_start: first });
         let config = rustls::ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(not_started)?
@@ -57,22 +57,31 @@ impl HttpsServer {
     }
 }
 
-/// The certificate that the next handshake gets, and of what it is a version.
+/// The certificate that the next handshake gets.
 #[derive(Debug)]
 struct Certificate {
     now: RwLock<Served>,
     at_start: Arc<CertifiedKey>,
 }
 
-type Served = (Option<CertificateId>, Arc<CertifiedKey>);
+/// Chain and key, and which certificate they are of; `None` for the one from the start.
+#[derive(Debug, Clone)]
+struct Served {
+    from: Option<(CertificateId, String)>,
+    key: Arc<CertifiedKey>,
+}
 
 impl ResolvesServerCert for Certificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.now.read().unwrap_or_else(PoisonError::into_inner).1))
+        Some(self.now().key)
     }
 }
 
 impl Certificate {
+    fn now(&self) -> Served {
+        self.now.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Chain and key change together, in one assignment. Answers what was there.
     fn swap(&self, new: Served) -> Served {
         std::mem::replace(&mut *self.now.write().unwrap_or_else(PoisonError::into_inner), new)
@@ -98,15 +107,20 @@ impl Deployer for Live {
         if self.verify(bundle).await.is_ok() {
             return Ok(Outcome::AlreadyCurrent);
         }
-        let old = self.certificate.swap((Some(bundle.id().clone()), Arc::new(certified(bundle)?)));
+        let from = Some((bundle.id().clone(), bundle.facts().serial.clone()));
+        let old = self.certificate.swap(Served { from, key: Arc::new(certified(bundle)?) });
         // It counts when a client sees it; if none does, the old one comes back.
         if let Err(error) = self.verify(bundle).await {
+            let serial =
+                old.from.as_ref().map_or_else(|| "self-signed".to_owned(), |(_, serial)| serial.clone());
             self.certificate.swap(old);
             return Err(Error::new(
                 ErrorKind::Deploy,
                 "https_server.deploy",
                 "no client sees the new certificate; the one from before is served again",
             )
+            .with("served_serial", serial)
+            .with("wanted_serial", &bundle.facts().serial)
             .with_source(error));
         }
         Ok(Outcome::Applied)
@@ -118,9 +132,8 @@ impl Deployer for Live {
 
     async fn remove(&self, id: &CertificateId) -> Result<()> {
         let _one_at_a_time = self.changing.lock().await;
-        let served = self.certificate.now.read().unwrap_or_else(PoisonError::into_inner).0.clone();
-        if served.as_ref() == Some(id) {
-            self.certificate.swap((None, Arc::clone(&self.certificate.at_start)));
+        if self.certificate.now().from.is_some_and(|(served, _)| served == *id) {
+            self.certificate.swap(Served { from: None, key: Arc::clone(&self.certificate.at_start) });
         }
         Ok(())
     }
@@ -183,3 +196,6 @@ fn not_started(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Erro
     Error::new(ErrorKind::Unavailable, "https_server.start", "the HTTPS server could not be started")
         .with_source(why)
 }
+
+#[cfg(test)]
+mod tests;

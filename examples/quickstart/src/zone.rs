@@ -157,3 +157,6 @@ async fn one_port() -> std::io::Result<(UdpSocket, TcpListener, SocketAddr)> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
