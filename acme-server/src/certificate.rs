@@ -9,6 +9,7 @@ use x509_parser::prelude::{FromDer, ParsedExtension, X509Certificate};
 pub(crate) struct Facts {
     /// Its name in renewal information, if it names its issuer's key (RFC 9773 section 4.1).
     pub(crate) renewal_id: Option<String>,
+    #[cfg_attr(not(feature = "test-ca"), expect(dead_code, reason = "only TestCa suggests windows"))]
     pub(crate) not_before: SystemTime,
     pub(crate) not_after: SystemTime,
     pub(crate) public_key_info: Vec<u8>,

@@ -51,6 +51,7 @@
 compile_error!("acmekit-server needs one crypto provider: enable the feature `aws-lc-rs` or `ring`");
 
 mod certificate;
+mod clock;
 mod endpoint;
 pub mod faults;
 mod issuer;
@@ -68,6 +69,7 @@ mod test_ca;
 pub mod validation;
 mod validator;
 
+pub use clock::MovableClock;
 pub use endpoint::Endpoint;
 pub use issuer::{IssueRequest, Issued, Issuer, RenewalInfo};
 pub use jwk::Jwk;
@@ -80,5 +82,5 @@ pub use problem::{Problem, ProblemType};
 pub use server::{AcmeServer, ServerBuilder, Settings};
 pub use state::{Change, MemoryState, State};
 #[cfg(feature = "test-ca")]
-pub use test_ca::{MovableClock, TestCa, TestCaBuilder};
+pub use test_ca::{TestCa, TestCaBuilder};
 pub use validator::{Validation, Validator};

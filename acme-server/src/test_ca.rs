@@ -1,6 +1,5 @@
 //! A whole CA in this process.
 
-mod clock;
 mod hierarchy;
 mod serve;
 
@@ -24,9 +23,8 @@ use x509_parser::pem::Pem;
 use crate::faults::Faults;
 use crate::limits::{Limits, RateLimits};
 use crate::validation::{AlwaysValid, RealValidator, ValidationConfig};
-use crate::{AcmeServer, Endpoint, RenewalInfo, Settings, Validator};
+use crate::{AcmeServer, Endpoint, MovableClock, RenewalInfo, Settings, Validator};
 
-pub use clock::MovableClock;
 use hierarchy::{Hierarchy, Profile};
 use serve::Service;
 

@@ -1,5 +1,6 @@
 //! Accounts (RFC 8555 section 7.3).
 
+#![cfg(feature = "test-ca")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;

@@ -1,5 +1,6 @@
 //! What a request must be signed like (RFC 8555 sections 6.2 to 6.5), and the error for each way it may be wrong.
 
+#![cfg(feature = "test-ca")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;

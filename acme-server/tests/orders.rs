@@ -1,5 +1,6 @@
 //! Orders, authorizations and certificates (RFC 8555 sections 7.4 to 7.6, RFC 9773).
 
+#![cfg(feature = "test-ca")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
@@ -7,6 +8,7 @@ mod common;
 use std::time::Duration;
 
 use acmekit_core::Clock;
+use acmekit_server::limits::{Limit, Limits};
 use acmekit_server::{RenewalInfo, TestCa};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
@@ -417,6 +419,24 @@ async fn a_certificate_is_replaced_once_and_by_its_owner() {
         client.post("newOrder", &replacing(&["www.example.test"])).await.problem(),
         "409 alreadyReplaced"
     );
+}
+
+#[tokio::test]
+async fn limits_are_kept_by_the_clock_of_the_ca() {
+    let mut limits = Limits::none();
+    limits.orders_per_account = Some(Limit::new(2, DAY));
+    let ca = with(TestCa::builder().limits(limits)).await;
+    let client = Client::new(&ca).await;
+    for name in ["a.example.test", "b.example.test"] {
+        assert_eq!(client.post("newOrder", &order_of(&[name])).await.status, 201);
+    }
+    let wish = order_of(&["c.example.test"]);
+    let refused = client.post("newOrder", &wish).await;
+    assert_eq!(refused.problem(), "429 rateLimited");
+    let pause: u64 = refused.header("retry-after").parse().unwrap();
+    assert!((43_190..=43_201).contains(&pause), "{pause}");
+    ca.clock().advance(Duration::from_secs(pause));
+    assert_eq!(client.post("newOrder", &wish).await.status, 201);
 }
 
 #[tokio::test]

@@ -1,6 +1,5 @@
 //! Many orders at once, through everything acmekit has, against a CA in this process.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;

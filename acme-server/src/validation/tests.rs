@@ -118,6 +118,9 @@ async fn ends(validator: &RealValidator, validation: &Validation) -> Result<(), 
     })
 }
 
+/// Type and a part of the text of a refusal; `None` if there is to be none.
+type Wrong = Option<(&'static str, &'static str)>;
+
 fn contains(result: Result<(), String>, kind: &str, part: &str) {
     let text = result.unwrap_err();
     assert!(text.starts_with(&format!("{kind}: ")) && text.contains(part), "{text}");
@@ -233,7 +236,8 @@ const PATH: &str = "/.well-known/acme-challenge/token-1";
 
 #[tokio::test]
 async fn http01_takes_the_right_file_and_follows_redirects() {
-    let cases: Vec<(Vec<(&'static str, String)>, Option<(&str, &str)>)> = vec![
+    type Answers = Vec<(&'static str, String)>;
+    let cases: Vec<(Answers, Wrong)> = vec![
         (vec![(PATH, ok(PROOF))], None),
         (vec![(PATH, ok(&format!("{PROOF}\r\n  ")))], None),
         (vec![(PATH, to("/elsewhere")), ("/elsewhere", ok(PROOF))], None),
@@ -343,7 +347,7 @@ async fn tls_alpn01_takes_only_the_certificate_made_for_it() {
     };
     let name = "www.example.test";
     let acme: &[u8] = b"acme-tls/1";
-    let cases: Vec<(&str, CertificateParams, &[u8], Option<(&str, &str)>)> = vec![
+    let cases: Vec<(&str, CertificateParams, &[u8], Wrong)> = vec![
         (name, proof(&[name], &digest, true), acme, None),
         ("127.0.0.1", proof(&["127.0.0.1"], &digest, true), acme, None),
         (name, proof(&[name], &[7; 32], true), acme, Some(("unauthorized", "not the digest"))),

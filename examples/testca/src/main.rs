@@ -88,6 +88,8 @@ struct ExternalAccount {
 enum Whose {
     /// Those of Let's Encrypt
     Letsencrypt,
+    /// Those of its staging environment
+    LetsencryptStaging,
 }
 
 #[tokio::main]
@@ -143,7 +145,7 @@ async fn start(args: Args) -> Result<TestCa> {
             builder.external_account(&account.kid, &account.key).map_err(|e| e.with("option", "--eab"))?;
     }
     if let Some(whose) = args.limits {
-        builder = builder.limits(limits(whose)?);
+        builder = builder.limits(limits(whose));
     }
     if let Some(path) = &args.faults {
         builder = builder.faults(faults(path)?);
@@ -157,19 +159,23 @@ async fn start(args: Args) -> Result<TestCa> {
     })
 }
 
-fn limits(whose: Whose) -> Result<Limits> {
+fn limits(whose: Whose) -> Limits {
     match whose {
-        Whose::Letsencrypt => {
-            Err(Error::new(ErrorKind::Unsupported, "testca.limits", "not available")
-                .with("option", "--limits"))
-        }
+        Whose::Letsencrypt => Limits::lets_encrypt(),
+        Whose::LetsencryptStaging => Limits::lets_encrypt_staging(),
     }
 }
 
+/// A script in JSON, as `acmekit_server::faults::Faults::from_json` documents it.
 fn faults(path: &Path) -> Result<Faults> {
-    Err(Error::new(ErrorKind::Unsupported, "testca.faults", "not available")
-        .with("option", "--faults")
-        .with("file", path.display()))
+    let refused = |why: String| {
+        Error::new(ErrorKind::Config, "testca.faults", why)
+            .with("option", "--faults")
+            .with("file", path.display())
+    };
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| refused(format!("the file cannot be read: {error}")))?;
+    Faults::from_json(&text).map_err(|error| refused(error.to_string()))
 }
 
 fn external_account(text: &str) -> std::result::Result<ExternalAccount, String> {

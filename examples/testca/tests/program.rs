@@ -23,10 +23,10 @@ fn testca(arguments: &[&str]) -> Command {
 }
 
 /// Starts it on a free port and answers it with its directory URL.
-async fn started(root: &Path) -> (Child, String) {
+async fn started(root: &Path, more: &[&str]) -> (Child, String) {
     let root = root.to_str().unwrap();
-    let mut child =
-        testca(&["--listen", "127.0.0.1:0", "--root-out", root, "--always-valid"]).spawn().unwrap();
+    let arguments = ["--listen", "127.0.0.1:0", "--root-out", root, "--always-valid"];
+    let mut child = testca(&[&arguments, more].concat()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let url = timeout(SOON, lines.next_line()).await.unwrap().unwrap().unwrap();
     (child, url)
@@ -43,7 +43,7 @@ async fn ends_well_on(signal: Signal, mut child: Child) {
 async fn a_client_gets_a_certificate_from_it_and_sigterm_ends_it_well() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("root.pem");
-    let (child, url) = started(&root).await;
+    let (child, url) = started(&root, &[]).await;
 
     let trust = std::fs::read_to_string(&root).unwrap();
     let authority = Authority::custom(&url).unwrap().extra_roots_pem(&trust).unwrap().agree_to_terms();
@@ -61,7 +61,7 @@ async fn a_client_gets_a_certificate_from_it_and_sigterm_ends_it_well() {
 #[tokio::test]
 async fn sigint_ends_it_well() {
     let folder = tempfile::tempdir().unwrap();
-    let (child, _) = started(&folder.path().join("root.pem")).await;
+    let (child, _) = started(&folder.path().join("root.pem"), &[]).await;
     ends_well_on(Signal::INT, child).await;
 }
 
@@ -80,4 +80,34 @@ async fn what_is_wrong_is_one_line_that_names_the_option_and_never_the_key() {
         assert!(told.contains(option) && told.lines().count() == 1, "{told}");
         assert!(!told.contains("k%y-of-an-account"), "{told}");
     }
+}
+
+#[tokio::test]
+async fn it_misbehaves_and_limits_as_it_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let (root, script) = (folder.path().join("root.pem"), folder.path().join("faults.json"));
+    let text = br#"[{ "endpoint": "new-order", "action": "problem", "type": "serverInternal", "status": 500, "detail": "as told" }]"#;
+    acmekit_core::atomic::write_file(&script, text, acmekit_core::atomic::FileAttributes::mode(0o600))
+        .unwrap();
+    let more = ["--limits", "letsencrypt", "--faults", script.to_str().unwrap()];
+    let (child, url) = started(&root, &more).await;
+
+    let trust = std::fs::read_to_string(&root).unwrap();
+    let authority = Authority::custom(&url).unwrap().extra_roots_pem(&trust).unwrap().agree_to_terms();
+    let pipeline = Pipeline::builder(authority, Arc::new(MemoryStore::new()))
+        .solver(Http01::webroot(folder.path()))
+        .build()
+        .unwrap();
+    let spec = CertificateSpec::new(["www.example.test"]).unwrap();
+    let error = pipeline.obtain(&spec).await.unwrap_err();
+    assert!(error.to_string().contains("as told"), "{error}");
+    // Let's Encrypt's five for one set of names, and then no more.
+    pipeline.obtain(&spec).await.unwrap();
+    for _ in 1..5 {
+        pipeline.renew(&spec).await.unwrap();
+    }
+    let error = pipeline.renew(&spec).await.unwrap_err();
+    assert!(error.to_string().contains("this exact set of identifiers"), "{error}");
+
+    ends_well_on(Signal::TERM, child).await;
 }
