@@ -160,3 +160,46 @@ impl Workplace {
 fn strings<const N: usize>(args: [&str; N]) -> Vec<String> {
     args.map(str::to_owned).to_vec()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(dir: &TempDir, script: &str) -> Process {
+        let program = PathBuf::from("/bin/sh");
+        let args = strings(["-c", script]);
+        let dir = dir.path().to_owned();
+        Process::spawn(Spec { name: "shell", program, args, env: Vec::new(), dir }).unwrap()
+    }
+
+    #[tokio::test]
+    async fn one_that_does_not_end_is_ended_with_all_it_started() {
+        let dir = files::temp_dir("shell").unwrap();
+        let process = shell(&dir, "sleep 1000 & echo $!; wait");
+        let child = crate::wait_for(WITHIN, "it wrote", || {
+            std::future::ready(process.log().trim().parse::<u32>().ok())
+        });
+        let child = child.await.unwrap();
+        let error = process.end(Duration::from_millis(20)).await.unwrap_err();
+        assert!(error.to_string().contains(&child.to_string()), "{error}");
+        drop(process);
+        let stat = || std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        let gone = || std::future::ready((stat().is_empty() || stat().contains(") Z")).then_some(()));
+        crate::wait_for(WITHIN, "what it started is gone", gone).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn nothing_of_the_callers_environment_is_passed_on() {
+        let dir = files::temp_dir("shell").unwrap();
+        let process = shell(&dir, "env | cut -d= -f1 | sort | tr '\\n' ' '");
+        assert!(process.end(WITHIN).await.unwrap().success());
+        assert_eq!(process.log().trim(), "HOME LC_ALL PATH PWD TMPDIR");
+    }
+
+    #[test]
+    fn a_client_that_is_not_installed_is_named_with_its_package() {
+        let ca = CaAccess::new("https://127.0.0.1:1/dir", "", 1);
+        let error = Workplace::new("no-such-client", "the-package", &ca).unwrap_err().to_string();
+        assert!(error.contains("no-such-client") && error.contains("the-package"), "{error}");
+    }
+}
