@@ -23,7 +23,7 @@ pub mod validation;
 mod validator;
 
 pub use endpoint::Endpoint;
-pub use issuer::{IssueRequest, Issued, Issuer, RenewalInfo};
+pub use issuer::{Issued, Issuer, IssueRequest, RenewalInfo};
 pub use model::{Account, AccountId};
 pub use policy::{NewOrder, Policy, Renewal};
 pub use problem::{Problem, ProblemType};
