@@ -1,6 +1,5 @@
 //! Many orders at once, through everything acmekit has, against a CA in this process.
 
-
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;

@@ -4,7 +4,7 @@ mod builder;
 mod key;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -131,6 +131,10 @@ impl Bind {
     pub async fn version(&self) -> Result<String, TestbedError> {
         let output = program::run(&self.named, &["-v"], "").await?;
         Ok(output.stdout.split_whitespace().nth(1).unwrap_or("unknown").to_owned())
+    }
+
+    pub(crate) fn nsupdate(&self) -> &Path {
+        &self.nsupdate
     }
 
     /// Everything it wrote, over all its starts.

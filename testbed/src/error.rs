@@ -28,6 +28,26 @@ pub enum TestbedError {
         /// Everything it wrote.
         log: String,
     },
+    /// A program that was to do one thing ended without it.
+    #[error("{program} ended with {status}; it wrote:\n{output}")]
+    #[non_exhaustive]
+    Failed {
+        /// The program that ended.
+        program: &'static str,
+        /// How it ended.
+        status: ExitStatus,
+        /// Everything it wrote.
+        output: String,
+    },
+    /// A program is there, but this machine does not let it run as a test needs it.
+    #[error("{program} cannot be run here: {reason}")]
+    #[non_exhaustive]
+    Unavailable {
+        /// The program.
+        program: &'static str,
+        /// Why not.
+        reason: String,
+    },
     /// A condition did not come true in time.
     #[error("{what}: not so after {waited:?}{}", log_suffix(.log))]
     #[non_exhaustive]

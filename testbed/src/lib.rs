@@ -1,5 +1,6 @@
 //! Real servers for tests: [`Pebble`] (an ACME CA), [`Bind`] (DNS with TSIG updates), [`HaProxy`] and
-//! [`Nginx`], each on free loopback ports, in a temporary folder of its own, ended when the value is dropped.
+//! [`Nginx`], each on free loopback ports, in a temporary folder of its own, ended when the value is dropped. And
+//! ACME clients to run against a CA: [`Certbot`], [`Lego`] and [`Uacme`].
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), acmekit_testbed::TestbedError> {
@@ -19,6 +20,7 @@
 //! | `pebble` | the CA: knobs, what it issued, freeze and restart |
 //! | `bind` | authoritative DNS: zones, TSIG keys, what is in the zone now |
 //! | `haproxy`, `nginx` | the servers that certificates are delivered to |
+//! | `clients` | certbot, lego and uacme: a certificate from its order to its revocation |
 //! | `process` | start, watch, signal and end one server |
 //! | `ports` | ports that no other test process takes meanwhile |
 //! | `tls`, `http` | what a client sees: the presented chain, one HTTPS request |
@@ -29,6 +31,7 @@
 compile_error!("acmekit-testbed needs one crypto provider: enable the feature `aws-lc-rs` or `ring`");
 
 mod bind;
+mod clients;
 mod error;
 mod files;
 mod haproxy;
@@ -43,6 +46,7 @@ mod tls;
 mod wait;
 
 pub use bind::{Bind, BindBuilder, TsigAlgorithm, TsigKey};
+pub use clients::{CaAccess, Certbot, DnsUpdates, Lego, Proof, StockClient, Uacme};
 pub use error::TestbedError;
 pub use haproxy::{HaProxy, HaProxyBuilder};
 pub use http::HttpResponse;
@@ -50,5 +54,5 @@ pub use logs::log_layer;
 pub use nginx::{Nginx, NginxBuilder};
 pub use pebble::{Pebble, PebbleBuilder};
 pub use ports::{Port, free_port};
-pub use tls::{Presented, SelfSigned, handshake, self_signed, serial_of};
+pub use tls::{Presented, SelfSigned, handshake, self_signed, serial_of, verify_chain};
 pub use wait::wait_for;

@@ -7,7 +7,7 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -122,7 +122,14 @@ impl Process {
         }
     }
 
-    fn exited(&self) -> Option<std::process::ExitStatus> {
+    /// Waits until it ends by itself.
+    pub(crate) async fn end(&self, within: Duration) -> Result<ExitStatus, TestbedError> {
+        let what = format!("{} ends", self.spec.name);
+        let ended = wait_for(within, &what, || std::future::ready(self.exited())).await;
+        ended.map_err(|_| TestbedError::NotReady { what, waited: within, log: self.log() })
+    }
+
+    fn exited(&self) -> Option<ExitStatus> {
         self.lock().as_mut().and_then(|running| running.child.try_wait().ok().flatten())
     }
 

@@ -8,6 +8,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
@@ -115,6 +116,32 @@ pub fn serial_of(der: &[u8]) -> Result<String, TestbedError> {
         .map_err(|error| TestbedError::Certificate(format!("not a certificate: {error}")))?;
     let hex: String = cert.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(hex.trim_start_matches('0').to_owned())
+}
+
+/// Whether a PEM chain, leaf first, proves each of `names` to one who trusts `roots`; returns the leaf, DER.
+pub fn verify_chain(fullchain_pem: &str, roots: &[String], names: &[&str]) -> Result<Vec<u8>, TestbedError> {
+    let bad = |what: &str, error: String| TestbedError::Certificate(format!("{what}: {error}"));
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(fullchain_pem.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|error| bad("chain", error.to_string()))?;
+    let (leaf, intermediates) =
+        chain.split_first().ok_or_else(|| bad("chain", "no certificate in it".to_owned()))?;
+    let mut trusted = RootCertStore::empty();
+    for root in roots {
+        let root = CertificateDer::from_pem_slice(root.as_bytes())
+            .map_err(|error| bad("root", error.to_string()))?;
+        trusted.add(root).map_err(|error| bad("root", error.to_string()))?;
+    }
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(trusted), provider())
+        .build()
+        .map_err(|error| bad("roots", error.to_string()))?;
+    for name in names {
+        let server = ServerName::try_from(*name).map_err(|error| bad(name, error.to_string()))?;
+        verifier
+            .verify_server_cert(leaf, intermediates, &server, &[], UnixTime::now())
+            .map_err(|error| bad(name, error.to_string()))?;
+    }
+    Ok(leaf.to_vec())
 }
 
 /// A connection on which the server proved to be signed by `root_pem`.

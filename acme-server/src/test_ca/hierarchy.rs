@@ -12,6 +12,8 @@ use rcgen::{
     KeyUsagePurpose, SanType, SerialNumber, SubjectPublicKeyInfo,
 };
 
+use x509_parser::prelude::{FromDer, X509CertificationRequest};
+
 use crate::certificate::facts;
 use crate::{IssueRequest, Issued, Issuer, Jwk, Problem, ProblemType, RenewalInfo};
 
@@ -136,10 +138,9 @@ impl Hierarchy {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         if profile == DEFAULT_PROFILE
-            && let Some(name) = request.identifiers.iter().find(|name| name.to_string().len() <= 64)
-            && name.domain().is_some()
+            && let Some(name) = common_name(request)
         {
-            params.distinguished_name.push(DnType::CommonName, name.to_string());
+            params.distinguished_name.push(DnType::CommonName, name);
         }
         params.subject_alt_names =
             request.identifiers.iter().map(alternative_name).collect::<Result<_, rcgen::Error>>()?;
@@ -223,6 +224,22 @@ fn authority(name: &str, now: SystemTime) -> CertificateParams {
     params.not_after = (now + 30 * YEAR).into();
     params.serial_number = Some(serial());
     params
+}
+
+/// As Boulder: the one the CSR asks for, or the first name that fits in one. lego, for one, keeps certificates by it.
+fn common_name(request: &IssueRequest) -> Option<String> {
+    let mut fitting = request
+        .identifiers
+        .iter()
+        .filter(|identifier| identifier.domain().is_some())
+        .map(ToString::to_string)
+        .filter(|name| name.len() <= 64);
+    let (_, csr) = X509CertificationRequest::from_der(request.csr.as_der()).ok()?;
+    let subject = &csr.certification_request_info.subject;
+    let asked = subject.iter_common_name().next().and_then(|name| name.as_str().ok());
+    let asked = asked.map(str::to_ascii_lowercase);
+    let first = fitting.clone().next();
+    fitting.find(|name| asked.as_ref() == Some(name)).or(first)
 }
 
 /// 16 random octets, positive and without a leading zero in DER.
