@@ -4,7 +4,7 @@ mod hierarchy;
 mod serve;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -100,7 +100,7 @@ impl TestCa {
         let settings = Settings { caa_identities: vec!["ca.example.test".to_owned()], ..Settings::default() };
         TestCaBuilder {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            validation: ValidationConfig::new().resolve_all_to(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            validation: ValidationConfig::new().with_resolve_all_to(Ipv4Addr::LOCALHOST),
             always_valid: false,
             limits: Limits::none(),
             settings,
@@ -197,19 +197,19 @@ impl TestCaBuilder {
 
     /// Asks this DNS server about TXT, CAA and, if it knows them, addresses.
     pub fn dns_server(mut self, server: SocketAddr) -> Self {
-        self.validation = self.validation.dns_server(server);
+        self.validation = self.validation.with_dns_servers([server]);
         self
     }
 
     /// Looks for http-01 answers at this port (default 80).
     pub fn http_port(mut self, port: u16) -> Self {
-        self.validation = self.validation.http_port(port);
+        self.validation = self.validation.with_http_port(port);
         self
     }
 
     /// Looks for tls-alpn-01 answers at this port (default 443).
     pub fn tls_port(mut self, port: u16) -> Self {
-        self.validation = self.validation.tls_port(port);
+        self.validation = self.validation.with_tls_port(port);
         self
     }
 
@@ -293,8 +293,8 @@ impl TestCaBuilder {
         let hierarchy = Arc::new(hierarchy);
         let clock: Arc<MovableClock> = Arc::new(self.clock.clone());
         let validator: Arc<dyn Validator> = match self.always_valid {
-            true => Arc::new(AlwaysValid::new()),
-            false => Arc::new(RealValidator::new(self.validation.clock(clock.clone()))?),
+            true => Arc::new(AlwaysValid::default()),
+            false => Arc::new(RealValidator::new(self.validation.with_clock(clock.clone()))?),
         };
         let server = AcmeServer::builder(format!("https://{address}"), Arc::clone(&hierarchy), validator)
             .policy(RateLimits::new(self.limits, clock.clone()))

@@ -1,185 +1,61 @@
-//! Real validation of challenges (RFC 8555 section 8, RFC 8737, RFC 8738, RFC 8659).
+//! Real validation of challenges: http-01, dns-01 (RFC 8555 section 8), tls-alpn-01 (RFC 8737), addresses (RFC 8738),
+//! dns-account-01 and dns-persist-01 (drafts), and CAA (RFC 8659, RFC 8657).
+//!
+//! [`RealValidator`] asks the network; [`AlwaysValid`] asks nobody.
 
 mod caa;
+mod config;
+mod dns;
 mod http01;
-mod lookup;
+mod issue_value;
+mod persist;
+mod tls;
 mod tls_alpn01;
 mod txt;
-mod unverified;
 
-use std::net::{IpAddr, SocketAddr};
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
-use std::time::Duration;
 
-use acmekit_core::{ChallengeKind, Clock, Identifier, Result, SystemClock};
+use acmekit_core::{ChallengeKind, Clock, Deadline, Identifier, Result as CoreResult};
 use async_trait::async_trait;
 
+pub use self::config::ValidationConfig;
+use self::dns::Dns;
+use self::http01::Http01;
+use self::tls_alpn01::TlsAlpn01;
 use crate::{Problem, ProblemType, Validation, Validator};
-use http01::Http01;
-use lookup::Lookup;
-use tls_alpn01::TlsAlpn01;
 
-/// A record whose name depends on the account (draft-ietf-acme-dns-account-label).
+/// The kind of a TXT record below a label made of the account's URL (draft-ietf-acme-dns-account-label).
 pub const DNS_ACCOUNT_01: &str = "dns-account-01";
-
-/// A lasting record that names CA and account (draft-ietf-acme-dns-persist).
+/// The kind of a TXT record that stays (draft-ietf-acme-dns-persist).
 pub const DNS_PERSIST_01: &str = "dns-persist-01";
 
-/// Where and how challenges are looked at.
-#[derive(Debug, Clone)]
-#[must_use]
-pub struct ValidationConfig {
-    dns_servers: Vec<SocketAddr>,
-    resolve_all_to: Option<IpAddr>,
-    http_port: u16,
-    tls_port: u16,
-    timeout: Duration,
-    check_caa: Option<bool>,
-    clock: Arc<dyn Clock>,
-}
-
-impl Default for ValidationConfig {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl ValidationConfig {
-    /// As a public CA: the system's resolvers, ports 80 and 443.
-    pub fn new() -> Self {
-        Self {
-            dns_servers: Vec::new(),
-            resolve_all_to: None,
-            http_port: 80,
-            tls_port: 443,
-            timeout: Duration::from_secs(10),
-            check_caa: None,
-            clock: Arc::new(SystemClock::default()),
+/// All kinds that can prove control of an identifier: for a wildcard only those by DNS (RFC 8555 section 8.3,
+/// RFC 8737 section 3), for an address only those by connecting to it (RFC 8738 section 4).
+fn fitting(identifier: &Identifier) -> Vec<ChallengeKind> {
+    let other = |name: &str| ChallengeKind::Other(name.to_owned());
+    let by_dns = [ChallengeKind::Dns01, other(DNS_ACCOUNT_01), other(DNS_PERSIST_01)];
+    match identifier {
+        Identifier::Dns(_) => {
+            [ChallengeKind::Http01, ChallengeKind::TlsAlpn01].into_iter().chain(by_dns).collect()
         }
-    }
-
-    /// Asks this recursive resolver, and others that are given.
-    pub fn dns_server(mut self, server: SocketAddr) -> Self {
-        self.dns_servers.push(server);
-        self
-    }
-
-    /// Takes every name the DNS does not know to be at this address. Without a DNS server, that is every name.
-    pub fn resolve_all_to(mut self, address: IpAddr) -> Self {
-        self.resolve_all_to = Some(address);
-        self
-    }
-
-    /// Looks for http-01 answers at this port (default 80).
-    pub fn http_port(mut self, port: u16) -> Self {
-        self.http_port = port;
-        self
-    }
-
-    /// Looks for tls-alpn-01 answers at this port (default 443).
-    pub fn tls_port(mut self, port: u16) -> Self {
-        self.tls_port = port;
-        self
-    }
-
-    /// How long one validation may take (default 10 s).
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// Whether CAA records are obeyed (default: if a DNS server was given).
-    pub fn check_caa(mut self, check: bool) -> Self {
-        self.check_caa = Some(check);
-        self
-    }
-
-    /// Tells by this clock whether a lasting record is still good.
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
-        self
+        Identifier::Wildcard(_) => by_dns.into(),
+        Identifier::Ip(_) => vec![ChallengeKind::Http01, ChallengeKind::TlsAlpn01],
+        _ => Vec::new(),
     }
 }
 
-/// Looks at each challenge as a public CA does.
-#[derive(Debug)]
-pub struct RealValidator {
-    lookup: Lookup,
-    http01: Http01,
-    tls_alpn01: TlsAlpn01,
-    timeout: Duration,
-    check_caa: bool,
-    clock: Arc<dyn Clock>,
-}
-
-impl RealValidator {
-    /// Sets it up.
-    ///
-    /// # Errors
-    /// [`acmekit_core::ErrorKind::Config`] if the system's resolvers or the TLS client cannot be used.
-    pub fn new(config: ValidationConfig) -> Result<Self> {
-        Ok(Self {
-            lookup: Lookup::new(&config.dns_servers, config.resolve_all_to)?,
-            http01: Http01::new(config.http_port, config.tls_port)?,
-            tls_alpn01: TlsAlpn01::new(config.tls_port)?,
-            timeout: config.timeout,
-            check_caa: config.check_caa.unwrap_or(!config.dns_servers.is_empty()),
-            clock: config.clock,
-        })
-    }
-
-    async fn look(&self, validation: &Validation) -> Result<(), Problem> {
-        match validation.kind.as_str() {
-            "http-01" => self.http01.check(&self.lookup, validation).await?,
-            "tls-alpn-01" => self.tls_alpn01.check(&self.lookup, validation).await?,
-            "dns-01" => txt::check_dns01(&self.lookup, validation).await?,
-            DNS_ACCOUNT_01 => txt::check_account(&self.lookup, validation).await?,
-            DNS_PERSIST_01 => txt::check_persist(&self.lookup, validation, self.clock.now()).await?,
-            other => {
-                return Err(Problem::malformed(format!("challenges of type `{other}` are not checked here")));
-            }
-        }
-        match self.check_caa && !validation.issuer_domains.is_empty() {
-            true => caa::check(&self.lookup, validation).await,
-            false => Ok(()),
-        }
-    }
-}
-
-#[async_trait]
-impl Validator for RealValidator {
-    fn kinds(&self, identifier: &Identifier) -> Vec<ChallengeKind> {
-        kinds(identifier)
-    }
-
-    async fn validate(&self, validation: &Validation) -> Result<(), Problem> {
-        match tokio::time::timeout(self.timeout, self.look(validation)).await {
-            Ok(seen) => seen.map_err(|problem| problem.with_identifier(validation.identifier.clone())),
-            Err(_) => Err(Problem::new(
-                ProblemType::Connection,
-                format!("{}: no end within {:?}", validation.identifier, self.timeout),
-            )
-            .with_identifier(validation.identifier.clone())),
-        }
-    }
-}
-
-/// Takes every challenge for met.
+/// Believes every client: for tests of what comes after validation.
 #[derive(Debug, Clone, Copy, Default)]
 #[non_exhaustive]
 pub struct AlwaysValid;
 
-impl AlwaysValid {
-    /// One.
-    pub fn new() -> Self {
-        Self
-    }
-}
-
 #[async_trait]
 impl Validator for AlwaysValid {
     fn kinds(&self, identifier: &Identifier) -> Vec<ChallengeKind> {
-        kinds(identifier)
+        fitting(identifier)
     }
 
     async fn validate(&self, _: &Validation) -> Result<(), Problem> {
@@ -187,29 +63,159 @@ impl Validator for AlwaysValid {
     }
 }
 
-/// What can prove control of an identifier: a wildcard only by the DNS (RFC 8555 section 7.1.3), an address never by it
-/// (RFC 8738).
-fn kinds(identifier: &Identifier) -> Vec<ChallengeKind> {
-    let by_dns = || {
-        [
-            ChallengeKind::Dns01,
-            ChallengeKind::Other(DNS_ACCOUNT_01.to_owned()),
-            ChallengeKind::Other(DNS_PERSIST_01.to_owned()),
-        ]
-    };
-    let direct = [ChallengeKind::Http01, ChallengeKind::TlsAlpn01];
-    match identifier {
-        Identifier::Ip(_) => direct.to_vec(),
-        Identifier::Wildcard(_) => by_dns().to_vec(),
-        _ => direct.into_iter().chain(by_dns()).collect(),
+/// Looks where the client says it has put the proof.
+///
+/// Connections are made from this process, to whatever address the identifier leads to: do not run it where that
+/// reaches services which trust this machine.
+///
+/// ```
+/// use acmekit_server::validation::{RealValidator, ValidationConfig};
+/// let config = ValidationConfig::new().with_http_port(5002).with_resolve_all_to([127, 0, 0, 1]);
+/// let validator = RealValidator::new(config)?;
+/// # Ok::<(), acmekit_core::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct RealValidator {
+    config: ValidationConfig,
+    clock: Arc<dyn Clock>,
+    dns: Arc<Dns>,
+    http: Http01,
+    tls: TlsAlpn01,
+}
+
+impl RealValidator {
+    /// Makes the clients it will need; nothing is asked yet.
+    ///
+    /// # Errors
+    /// `Config` if the HTTP client, the resolver or TLS cannot be set up.
+    pub fn new(config: ValidationConfig) -> CoreResult<Self> {
+        let dns = Arc::new(Dns::new(&config)?);
+        Ok(Self {
+            http: Http01::new(&config, Arc::clone(&dns))?,
+            tls: TlsAlpn01::new(&config)?,
+            clock: Arc::clone(&config.clock),
+            dns,
+            config,
+        })
+    }
+
+    async fn check(&self, validation: &Validation, deadline: Deadline) -> Result<(), Failure> {
+        match &validation.kind {
+            ChallengeKind::Http01 => self.http.check(validation).await,
+            ChallengeKind::TlsAlpn01 => self.tls.check(validation, &self.dns, deadline).await,
+            ChallengeKind::Dns01 => txt::dns01(validation, &self.dns).await,
+            ChallengeKind::Other(name) if name == DNS_ACCOUNT_01 => {
+                txt::dns_account01(validation, &self.dns).await
+            }
+            ChallengeKind::Other(name) if name == DNS_PERSIST_01 => {
+                let prefix = self.config.account_hash_prefix.as_deref();
+                persist::check(validation, &self.dns, prefix, self.clock.now()).await
+            }
+            kind => Err(unfit(kind, &validation.identifier)),
+        }
+    }
+
+    async fn check_all(&self, validation: &Validation) -> Result<(), Failure> {
+        let kind = &validation.kind;
+        if !fitting(&validation.identifier).contains(kind) {
+            return Err(unfit(kind, &validation.identifier));
+        }
+        let deadline = Deadline::after(self.config.timeout);
+        let Ok(done) = tokio::time::timeout(deadline.remaining(), self.check(validation, deadline)).await
+        else {
+            let by_dns = !matches!(kind, ChallengeKind::Http01 | ChallengeKind::TlsAlpn01);
+            let problem = if by_dns { ProblemType::Dns } else { ProblemType::Connection };
+            let budget = deadline.budget();
+            return Err(Failure::new(problem, format!("Timeout: {kind} did not end within {budget:?}")));
+        };
+        done?;
+        if self.config.checks_caa() && !validation.issuer_domains.is_empty() {
+            let Ok(done) =
+                tokio::time::timeout(deadline.remaining(), caa::check(validation, &self.dns)).await
+            else {
+                return Err(Failure::new(
+                    ProblemType::Caa,
+                    "Timeout: the CAA records could not be looked up",
+                ));
+            };
+            done?;
+        }
+        Ok(())
     }
 }
 
-/// What a stranger sent, fit to be shown: cut and escaped.
-fn shown(octets: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&octets[..octets.len().min(100)]).escape_debug().to_string();
-    if octets.len() > 100 { format!("{text}…") } else { text }
+/// Why a validation failed, before the secret is taken out of the text.
+#[derive(Debug)]
+struct Failure {
+    kind: ProblemType,
+    detail: String,
 }
 
-#[cfg(test)]
-mod tests;
+impl Failure {
+    fn new(kind: ProblemType, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into() }
+    }
+
+    fn malformed(detail: impl Into<String>) -> Self {
+        Self::new(ProblemType::Malformed, detail)
+    }
+
+    fn unauthorized(detail: impl Into<String>) -> Self {
+        Self::new(ProblemType::Unauthorized, detail)
+    }
+}
+
+fn unfit(kind: &ChallengeKind, identifier: &Identifier) -> Failure {
+    Failure::malformed(format!("{kind} cannot prove control of {identifier}"))
+}
+
+#[async_trait]
+impl Validator for RealValidator {
+    fn kinds(&self, identifier: &Identifier) -> Vec<ChallengeKind> {
+        let mut kinds = fitting(identifier);
+        if let Some(offered) = &self.config.kinds {
+            kinds.retain(|kind| offered.contains(kind));
+        }
+        kinds
+    }
+
+    async fn validate(&self, validation: &Validation) -> Result<(), Problem> {
+        let done = self.check_all(validation).await.map_err(|failure| {
+            // Names and URLs that the client's side chose are in the text too, so the whole of it is looked through.
+            let secret = validation.key_authorization.as_secret().expose();
+            let detail = redact(&failure.detail, secret);
+            Problem::new(failure.kind, detail).with_identifier(validation.identifier.clone())
+        });
+        let (identifier, kind) = (&validation.identifier, &validation.kind);
+        match &done {
+            Ok(()) => tracing::debug!(%identifier, %kind, "validated"),
+            Err(problem) => tracing::debug!(%identifier, %kind, %problem, "validation failed"),
+        }
+        done
+    }
+}
+
+/// The text without the key authorization: a server may echo it within a wrong answer.
+fn redact(text: &str, secret: &str) -> String {
+    text.replace(secret, "[key authorization]")
+}
+
+/// What was received, safe to show: the secret taken out, escaped, and cut.
+fn quote(received: &[u8], secret: &str) -> String {
+    const SHOWN: usize = 128;
+    let text = redact(&String::from_utf8_lossy(received), secret);
+    let mut shown: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
+    if text.chars().nth(SHOWN).is_some() {
+        shown.push('…');
+    }
+    format!("\"{shown}\"")
+}
+
+/// The innermost cause: "connection refused" rather than "error sending request".
+fn deepest<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause
+}

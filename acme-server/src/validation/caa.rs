@@ -1,60 +1,76 @@
-//! CAA records (RFC 8659, RFC 8657): whether this CA may issue.
+//! CAA (RFC 8659) with the parameters of RFC 8657.
 
-use super::lookup::{Lookup, Property};
-use crate::{Problem, ProblemType, Validation};
+use hickory_resolver::proto::rr::rdata::CAA;
 
-/// Climbs from the name to the root; the first properties found decide.
-pub(super) async fn check(lookup: &Lookup, validation: &Validation) -> Result<(), Problem> {
-    // RFC 8659 is about names.
+use super::Failure;
+use super::dns::Dns;
+use super::issue_value::{IssueValue, is_ours};
+use crate::{ProblemType, Validation};
+
+/// Climbs from the name towards the root until there are records (RFC 8659 section 3). An address has none.
+pub(super) async fn check(validation: &Validation, dns: &Dns) -> Result<(), Failure> {
     let Some(domain) = validation.identifier.domain() else { return Ok(()) };
     for name in domain.ancestors() {
-        let properties = lookup.caa(&name).await.map_err(|problem| {
-            Problem::new(ProblemType::Caa, format!("CAA of {name} is not known: {}", problem.detail()))
-        })?;
-        if !properties.is_empty() {
-            return decide(&properties, validation).map_err(|why| {
-                Problem::new(ProblemType::Caa, format!("CAA record for {name} prevents issuance: {why}"))
-            });
+        let records = dns
+            .caa(name.as_str())
+            .await
+            .map_err(|e| Failure::new(ProblemType::Caa, format!("While checking CAA for {domain}: {e}")))?;
+        if records.is_empty() {
+            continue;
         }
+        return judge(&records, validation).map_err(|why| {
+            Failure::new(ProblemType::Caa, format!("CAA record for {name} prevents issuance: {why}"))
+        });
     }
     Ok(())
 }
 
-fn decide(properties: &[Property], validation: &Validation) -> Result<(), &'static str> {
-    if properties.iter().any(|property| {
-        property.critical && !matches!(property.tag.as_str(), "issue" | "issuewild" | "iodef" | "issuemail")
-    }) {
-        return Err("a critical property is not understood");
+/// Whether a set of records lets this CA issue.
+fn judge(records: &[CAA], validation: &Validation) -> Result<(), String> {
+    let is = |record: &CAA, tag: &str| record.tag.eq_ignore_ascii_case(tag);
+    let known = ["issue", "issuewild", "iodef", "issuemail", "contactemail", "contactphone"];
+    if let Some(record) =
+        records.iter().find(|record| record.issuer_critical && !known.iter().any(|tag| is(record, tag)))
+    {
+        return Err(format!("the critical property `{}` is unknown", record.tag.escape_debug()));
     }
-    let tagged = |tag: &str| properties.iter().filter(|property| property.tag == tag).collect::<Vec<_>>();
-    let mut deciding = tagged("issue");
-    if validation.identifier.is_wildcard() {
-        let wild = tagged("issuewild");
-        if !wild.is_empty() {
-            deciding = wild;
-        }
-    }
-    if deciding.is_empty() || deciding.iter().any(|property| allows(&property.value, validation)) {
+    let issue = || records.iter().filter(|record| is(record, "issue")).collect::<Vec<_>>();
+    let wild = || records.iter().filter(|record| is(record, "issuewild")).collect::<Vec<_>>();
+    // Where there is an issuewild property, it alone counts for a wildcard (RFC 8659 section 4.3).
+    let properties = match validation.identifier.is_wildcard().then(wild) {
+        Some(wild) if !wild.is_empty() => wild,
+        _ => issue(),
+    };
+    if properties.is_empty() {
         return Ok(());
     }
-    Err("no property allows this CA, account and method")
+    let mut refusal = "no property names this CA".to_owned();
+    for property in properties {
+        match permits(property, validation) {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(why) => refusal = why,
+        }
+    }
+    Err(refusal)
 }
 
-/// `ca.example; accounturi=…; validationmethods=dns-01,http-01` (RFC 8659 section 4.2, RFC 8657).
-fn allows(value: &[u8], validation: &Validation) -> bool {
-    let value = String::from_utf8_lossy(value);
-    let mut parts = value.split(';').map(str::trim);
-    let issuer = parts.next().unwrap_or_default();
-    let is_us = validation.issuer_domains.iter().any(|domain| domain.eq_ignore_ascii_case(issuer));
-    is_us
-        && parts.filter(|part| !part.is_empty()).all(|part| match part.split_once('=') {
-            None => false,
-            Some((name, value)) => match name.trim().to_ascii_lowercase().as_str() {
-                "accounturi" => value.trim() == validation.account_url,
-                "validationmethods" => value
-                    .split(',')
-                    .any(|method| method.trim().eq_ignore_ascii_case(validation.kind.as_str())),
-                _ => true,
-            },
-        })
+/// Whether one property is about this CA, and lets it issue.
+fn permits(property: &CAA, validation: &Validation) -> Result<bool, String> {
+    let text = String::from_utf8_lossy(&property.value);
+    // What is malformed names nobody (RFC 8659 section 4.2).
+    let Ok(value) = IssueValue::parse(&text) else { return Ok(false) };
+    if !is_ours(&value.issuer, &validation.issuer_domains) {
+        return Ok(false);
+    }
+    // A parameter that is there twice cannot be satisfied (RFC 8657 sections 3 and 4).
+    if value.parameter("accounturi")?.is_some_and(|account| account != validation.account_url) {
+        return Err("`accounturi` is another account".to_owned());
+    }
+    if let Some(methods) = value.parameter("validationmethods")?
+        && !methods.split(',').any(|method| method == validation.kind.as_str())
+    {
+        return Err(format!("`validationmethods` does not have {}", validation.kind));
+    }
+    Ok(true)
 }

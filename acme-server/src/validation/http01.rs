@@ -1,164 +1,186 @@
-//! http-01 (RFC 8555 section 8.3): a file at a well-known path.
+//! http-01 (RFC 8555 section 8.3): a file at a known place.
 
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::sync::Arc;
 
-use acmekit_core::{DnsName, Error, ErrorKind, Identifier, Result};
-use http::header::LOCATION;
+use acmekit_core::{Error, ErrorKind, Identifier, Result as CoreResult};
+use http::StatusCode;
+use http::header::{HOST, LOCATION};
 use reqwest::Url;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-use super::lookup::Lookup;
-use super::{shown, unverified};
-use crate::{Problem, ProblemType, Validation};
+use super::dns::{Dns, LookupFailed};
+use super::{Failure, ValidationConfig, deepest, quote, tls};
+use crate::{ProblemType, Validation};
 
-/// Boulder's bound (<https://letsencrypt.org/docs/challenge-types/>).
-const REDIRECTS: usize = 10;
-
-/// A key authorization has about 90 octets.
+/// A key authorization has 87 octets; the rest is for whitespace.
 const MAX_BODY: usize = 4096;
-
-/// For one address: another one may answer yet.
-const CONNECT: Duration = Duration::from_secs(4);
+/// As Boulder.
+const MAX_REDIRECTS: usize = 10;
+const MAX_LOCATION: usize = 2000;
 
 #[derive(Debug)]
 pub(super) struct Http01 {
+    client: reqwest::Client,
     http_port: u16,
     tls_port: u16,
-    tls: rustls::ClientConfig,
+}
+
+/// Gives the client the addresses the validator would use.
+struct Addresses(Arc<Dns>);
+
+impl Resolve for Addresses {
+    fn resolve(&self, name: Name) -> Resolving {
+        let dns = Arc::clone(&self.0);
+        Box::pin(async move {
+            let found = dns.addresses(name.as_str().trim_end_matches('.')).await?;
+            // The port is the URL's.
+            let addresses: Addrs = Box::new(found.into_iter().map(|ip| (ip, 0).into()));
+            Ok(addresses)
+        })
+    }
 }
 
 impl Http01 {
-    pub(super) fn new(http_port: u16, tls_port: u16) -> Result<Self> {
-        let http01 = Self { http_port, tls_port, tls: unverified::client()? };
-        // What cannot be built is told now, not at the first challenge.
-        http01.client(None).map_err(|error| {
-            Error::new(ErrorKind::Config, "validation.http01", "the HTTP client cannot be set up")
-                .with_source(error)
-        })?;
-        Ok(http01)
-    }
-
-    /// A client that connects nowhere but to these addresses of this host.
-    fn client(&self, to: Option<(&str, &[SocketAddr])>) -> Result<reqwest::Client, reqwest::Error> {
-        let mut builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(self.tls.clone())
-            .redirect(reqwest::redirect::Policy::none())
+    pub(super) fn new(config: &ValidationConfig, dns: Arc<Dns>) -> CoreResult<Self> {
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls::client_config()?)
+            .http1_only()
             .no_proxy()
-            .connect_timeout(CONNECT)
-            .tcp_nodelay(true)
+            .referer(false)
+            // Each hop is looked at here: ports, loops, and how many.
+            .redirect(reqwest::redirect::Policy::none())
+            .dns_resolver(Arc::new(Addresses(dns)))
+            .user_agent(concat!("acmekit-server/", env!("CARGO_PKG_VERSION"), " (validation)"))
+            // A connection is not asked twice, and idle ones would pile up.
             .pool_max_idle_per_host(0)
-            .user_agent("acmekit-server validation");
-        if let Some((host, addresses)) = to {
-            builder = builder.resolve_to_addrs(host, addresses);
-        }
-        builder.build()
+            .connect_timeout(config.timeout)
+            .timeout(config.timeout)
+            .build()
+            .map_err(|e| {
+                Error::new(ErrorKind::Config, "validation.http", "the HTTP client could not be made")
+                    .with_source(e)
+            })?;
+        Ok(Self { client, http_port: config.http_port, tls_port: config.tls_port })
     }
 
-    pub(super) async fn check(&self, lookup: &Lookup, validation: &Validation) -> Result<(), Problem> {
-        let host = match &validation.identifier {
-            Identifier::Ip(IpAddr::V6(address)) => format!("[{address}]"),
-            other => other.to_string(),
-        };
-        let path = format!("/.well-known/acme-challenge/{}", validation.token);
-        let mut url = Url::parse(&format!("http://{host}:{}{path}", self.http_port))
-            .map_err(|_| Problem::malformed(format!("{host} cannot be part of a URL")))?;
-        for _ in 0..=REDIRECTS {
-            let response = self.fetch(lookup, &url).await?;
-            if response.status().is_redirection() {
-                url = self.redirected(&url, &response)?;
+    pub(super) async fn check(&self, validation: &Validation) -> Result<(), Failure> {
+        let secret = validation.key_authorization.as_secret().expose();
+        let mut url = first_url(validation)?;
+        let mut seen = vec![url.clone()];
+        loop {
+            let (target, host) = self.target(&url)?;
+            let request = self.client.get(target).header(HOST, host);
+            let mut answer = request.send().await.map_err(|e| failed(&url, &e))?;
+            let status = answer.status();
+            if let Some(next) = redirect(status, &url, &answer)? {
+                if seen.contains(&next) {
+                    return Err(connection(format!("Fetching {next}: Redirect loop detected")));
+                }
+                if seen.len() > MAX_REDIRECTS {
+                    return Err(connection(format!("Fetching {next}: Too many redirects")));
+                }
+                seen.push(next.clone());
+                url = next;
                 continue;
             }
-            return compare(&url, response, validation).await;
+            let from = answer.remote_addr().map_or_else(String::new, |address| format!("{}: ", address.ip()));
+            if status != StatusCode::OK {
+                let code = status.as_u16();
+                return Err(Failure::unauthorized(format!("{from}Invalid response from {url}: {code}")));
+            }
+            let mut body = Vec::new();
+            while let Some(chunk) = answer.chunk().await.map_err(|e| failed(&url, &e))? {
+                let room = (MAX_BODY + 1).saturating_sub(body.len());
+                body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
+                if body.len() > MAX_BODY {
+                    return Err(Failure::unauthorized(format!(
+                        "{from}Invalid response from {url}: more than {MAX_BODY} octets, beginning {}",
+                        quote(&body, secret)
+                    )));
+                }
+            }
+            // Whitespace at the end does not count (RFC 8555 section 8.3).
+            let received = body.trim_ascii_end();
+            if received == secret.as_bytes() {
+                return Ok(());
+            }
+            return Err(Failure::unauthorized(format!(
+                "{from}The key authorization file from the server did not match this challenge: {url} has {}",
+                quote(received, secret)
+            )));
         }
-        Err(Problem::new(
-            ProblemType::Connection,
-            format!("more than {REDIRECTS} redirects, the last to {url}"),
-        ))
     }
 
-    async fn fetch(&self, lookup: &Lookup, url: &Url) -> Result<reqwest::Response, Problem> {
-        let host = url.host_str().unwrap_or_default();
-        let port = url.port_or_known_default().unwrap_or(self.http_port);
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let addresses = match bare.parse::<IpAddr>() {
-            Ok(address) => vec![address],
-            Err(_) => {
-                let name: DnsName = host.parse().map_err(|_| {
-                    Problem::new(ProblemType::Dns, format!("{} is not a DNS name", shown(host.as_bytes())))
-                })?;
-                lookup.addresses(&name).await?
+    /// Where to connect to, and the `Host` to ask for. A URL without a port means the configured one, because that
+    /// is what stands for 80 and 443 here.
+    fn target(&self, url: &Url) -> Result<(Url, String), Failure> {
+        let shown = url.host_str().unwrap_or_default();
+        let configured = if url.scheme() == "https" { self.tls_port } else { self.http_port };
+        let host = match url.port() {
+            None => shown.to_owned(),
+            Some(port) if port == self.http_port || port == self.tls_port => format!("{shown}:{port}"),
+            Some(port) => {
+                return Err(connection(format!(
+                    "Fetching {url}: Invalid port in redirect target. Only ports {} and {} are supported, not {port}",
+                    self.http_port, self.tls_port
+                )));
             }
         };
-        let addresses: Vec<SocketAddr> =
-            addresses.into_iter().map(|address| (address, port).into()).collect();
-        let failed = |error: reqwest::Error| {
-            let shown: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-            let reason = root_cause(&error);
-            Problem::new(
-                ProblemType::Connection,
-                format!("Fetching {url} from {}: {reason}", shown.join(", ")),
-            )
-        };
-        self.client(Some((host, &addresses))).map_err(failed)?.get(url.clone()).send().await.map_err(failed)
-    }
-
-    /// To http or https at the usual ports only (RFC 8555 section 10.2: no scanning of other services).
-    fn redirected(&self, from: &Url, response: &reqwest::Response) -> Result<Url, Problem> {
-        let refuse = |why: &str| Problem::new(ProblemType::Connection, format!("{from} redirects {why}"));
-        let target = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-        let target = target.ok_or_else(|| refuse("to nowhere"))?;
-        let mut url = from.join(target).map_err(|_| refuse("to what is not a URL"))?;
-        let port = match (url.scheme(), url.port()) {
-            ("http", None | Some(80)) => self.http_port,
-            ("https", None | Some(443)) => self.tls_port,
-            ("http", Some(port)) if port == self.http_port => port,
-            ("https", Some(port)) if port == self.tls_port => port,
-            ("http" | "https", Some(_)) => {
-                return Err(refuse("to another port than those of http and https"));
-            }
-            _ => return Err(refuse("to something other than http and https")),
-        };
-        url.set_port(Some(port)).map_err(|()| refuse("to what has no port"))?;
-        Ok(url)
+        let mut target = url.clone();
+        if target.port().is_none() {
+            let refused = || connection(format!("Fetching {url}: the URL has no host"));
+            target.set_port(Some(configured)).map_err(|()| refused())?;
+        }
+        Ok((target, host))
     }
 }
 
-async fn compare(url: &Url, mut response: reqwest::Response, validation: &Validation) -> Result<(), Problem> {
-    if !response.status().is_success() {
-        return Err(Problem::unauthorized(format!(
-            "Invalid response from {url}: {}",
-            response.status().as_u16()
-        )));
-    }
-    let mut body = Vec::new();
-    while body.len() <= MAX_BODY {
-        match response.chunk().await {
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk[..chunk.len().min(MAX_BODY + 1)]),
-            Ok(None) => break,
-            Err(error) => {
-                let why = format!("Fetching {url}: {}", root_cause(&error));
-                return Err(Problem::new(ProblemType::Connection, why));
-            }
-        }
-    }
-    if body.len() > MAX_BODY {
-        return Err(Problem::unauthorized(format!(
-            "Invalid response from {url}: more than {MAX_BODY} octets"
-        )));
-    }
-    match body.trim_ascii_end() == validation.key_authorization.as_secret().expose().as_bytes() {
-        true => Ok(()),
-        false => Err(Problem::unauthorized(format!(
-            "The key authorization file from the server did not match this challenge. Got \"{}\" from {url}",
-            shown(&body)
-        ))),
-    }
+fn first_url(validation: &Validation) -> Result<Url, Failure> {
+    let host = match &validation.identifier {
+        Identifier::Ip(std::net::IpAddr::V6(ip)) => format!("[{ip}]"),
+        other => other.to_string(),
+    };
+    let text = format!("http://{host}/.well-known/acme-challenge/{}", validation.token);
+    Url::parse(&text).map_err(|_| Failure::malformed(format!("{host} cannot be part of a URL")))
 }
 
-fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(next) = cause.source() {
-        cause = next;
+/// The next URL, if the answer names one.
+fn redirect(status: StatusCode, url: &Url, answer: &reqwest::Response) -> Result<Option<Url>, Failure> {
+    if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return Ok(None);
     }
-    cause.to_string()
+    let Some(location) = answer.headers().get(LOCATION) else { return Ok(None) };
+    let refused = |why: &str| connection(format!("Fetching {url}: Invalid redirect: {why}"));
+    if location.len() > MAX_LOCATION {
+        return Err(refused("the target is too long"));
+    }
+    let text = location.to_str().map_err(|_| refused("the target is not ASCII"))?;
+    let mut next = url.join(text).map_err(|_| refused("the target is no URL"))?;
+    if !matches!(next.scheme(), "http" | "https") {
+        return Err(refused("only http and https are supported"));
+    }
+    // A fragment is not sent, so it does not make two requests different.
+    next.set_fragment(None);
+    Ok(Some(next))
+}
+
+fn connection(detail: String) -> Failure {
+    Failure::new(ProblemType::Connection, detail)
+}
+
+fn failed(url: &Url, error: &reqwest::Error) -> Failure {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(this) = cause {
+        if this.is::<LookupFailed>() {
+            return Failure::new(ProblemType::Dns, format!("Fetching {url}: {this}"));
+        }
+        if let Some(tls) = tls::cause(this) {
+            return Failure::new(ProblemType::Tls, format!("Fetching {url}: {tls}"));
+        }
+        cause = this.source();
+    }
+    if error.is_timeout() {
+        return connection(format!("Fetching {url}: Timeout (likely firewall problem)"));
+    }
+    connection(format!("Fetching {url}: {}", deepest(error)))
 }

@@ -1,136 +1,163 @@
-//! tls-alpn-01 (RFC 8737; RFC 8738 for addresses): a certificate shown to who speaks `acme-tls/1`.
+//! tls-alpn-01 (RFC 8737): a certificate that is shown only to those who ask for `acme-tls/1`.
 
-use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
-use acmekit_core::{Identifier, Result};
+use acmekit_core::{Deadline, Identifier, Result as CoreResult};
+use rustls::ClientConfig;
+use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::asn1_rs::{FromDer, OctetString, Oid, oid};
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::X509Certificate;
 
-use super::lookup::Lookup;
-use super::unverified;
-use crate::{Problem, ProblemType, Validation};
+use super::dns::Dns;
+use super::{Failure, ValidationConfig, tls};
+use crate::{ProblemType, Validation};
 
 const PROTOCOL: &[u8] = b"acme-tls/1";
+/// id-pe-acmeIdentifier (RFC 8737 section 3).
+const ACME_IDENTIFIER: Oid<'static> = oid!(1.3.6.1.5.5.7.1.31);
 
-/// id-pe-acmeIdentifier (RFC 8737 section 6.1).
-const ACME_IDENTIFIER: &str = "1.3.6.1.5.5.7.1.31";
-
-/// For one address: another one may answer yet.
-const CONNECT: Duration = Duration::from_secs(4);
-
+#[derive(Debug)]
 pub(super) struct TlsAlpn01 {
+    config: Arc<ClientConfig>,
+    algorithms: WebPkiSupportedAlgorithms,
     port: u16,
-    connector: TlsConnector,
-}
-
-impl std::fmt::Debug for TlsAlpn01 {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TlsAlpn01").field("port", &self.port).finish_non_exhaustive()
-    }
 }
 
 impl TlsAlpn01 {
-    pub(super) fn new(port: u16) -> Result<Self> {
-        let mut config = unverified::client()?;
-        config.alpn_protocols = vec![PROTOCOL.to_vec()];
-        // Each validation is to see the certificate anew.
-        config.resumption = rustls::client::Resumption::disabled();
-        Ok(Self { port, connector: TlsConnector::from(Arc::new(config)) })
+    pub(super) fn new(config: &ValidationConfig) -> CoreResult<Self> {
+        let mut client = tls::client_config()?;
+        client.alpn_protocols = vec![PROTOCOL.to_vec()];
+        let algorithms = tls::crypto_provider().signature_verification_algorithms;
+        Ok(Self { config: Arc::new(client), algorithms, port: config.tls_port })
     }
 
-    pub(super) async fn check(&self, lookup: &Lookup, validation: &Validation) -> Result<(), Problem> {
-        let (addresses, asked) = match &validation.identifier {
-            Identifier::Ip(address) => (vec![*address], reverse(address)),
-            Identifier::Dns(name) => (lookup.addresses(name).await?, name.to_string()),
-            other => return Err(Problem::malformed(format!("{other} cannot be proved by tls-alpn-01"))),
+    pub(super) async fn check(
+        &self,
+        validation: &Validation,
+        dns: &Dns,
+        deadline: Deadline,
+    ) -> Result<(), Failure> {
+        let identifier = &validation.identifier;
+        let (addresses, name) = match identifier {
+            Identifier::Ip(ip) => (vec![*ip], reverse_name(*ip)),
+            other => (dns.addresses(&other.to_string()).await?, other.to_string()),
         };
-        let server = ServerName::try_from(asked.clone())
-            .map_err(|_| Problem::malformed(format!("{asked} cannot be asked for by TLS")))?;
-        let stream = self.connect(&addresses).await?;
-        let stream = self.connector.connect(server, stream).await.map_err(|error| {
-            Problem::new(ProblemType::Tls, format!("the TLS handshake for {asked} failed: {error}"))
+        let name = ServerName::try_from(name)
+            .map_err(|_| Failure::malformed(format!("{identifier} cannot be asked for by SNI")))?;
+        let stream = connect(&addresses, self.port, deadline).await?;
+        let from = stream.peer_addr().map_or_else(|_| String::new(), |peer| format!("{}: ", peer.ip()));
+        let connection = TlsConnector::from(Arc::clone(&self.config)).connect(name, stream).await;
+        let connection = connection.map_err(|e| {
+            let (kind, why) = match tls::cause(&e) {
+                Some(tls) => (ProblemType::Tls, tls.to_string()),
+                None => (ProblemType::Connection, e.to_string()),
+            };
+            Failure::new(kind, format!("{from}TLS handshake for {identifier} failed: {why}"))
         })?;
-        let session = stream.get_ref().1;
-        if session.alpn_protocol() != Some(PROTOCOL) {
-            return Err(Problem::unauthorized(format!("{asked} does not speak the protocol \"acme-tls/1\"")));
+        let state = connection.get_ref().1;
+        if state.alpn_protocol() != Some(PROTOCOL) {
+            return Err(Failure::unauthorized(format!(
+                "{from}Cannot negotiate ALPN protocol \"acme-tls/1\" for tls-alpn-01 challenge"
+            )));
         }
-        let leaf = session.peer_certificates().and_then(|chain| chain.first());
-        let leaf = leaf.ok_or_else(|| Problem::unauthorized(format!("{asked} shows no certificate")))?;
-        proves(leaf, validation).map_err(|why| {
-            Problem::unauthorized(format!("the certificate shown for {asked} is not the right one: {why}"))
+        let Some(leaf) = state.peer_certificates().and_then(<[_]>::first) else {
+            return Err(Failure::unauthorized(format!("{from}No certs presented for tls-alpn-01 challenge")));
+        };
+        check_certificate(leaf, identifier, &validation.key_authorization.digest(), &self.algorithms).map_err(|why| {
+            Failure::unauthorized(format!(
+                "{from}Incorrect validation certificate for tls-alpn-01 challenge. Requested {identifier}: {why}"
+            ))
         })
     }
+}
 
-    async fn connect(&self, addresses: &[IpAddr]) -> Result<TcpStream, Problem> {
-        let mut why = String::new();
-        for address in addresses {
-            let reason = match tokio::time::timeout(CONNECT, TcpStream::connect((*address, self.port))).await
-            {
-                Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => format!("no answer within {CONNECT:?}"),
-            };
-            if !why.is_empty() {
-                why.push_str("; ");
-            }
-            // Writing into a String does not fail.
-            write!(why, "{address} port {}: {reason}", self.port).ok();
+/// Connects to the first that answers; each gets its share of the time left.
+async fn connect(addresses: &[IpAddr], port: u16, deadline: Deadline) -> Result<TcpStream, Failure> {
+    let mut failures = Vec::new();
+    for (index, ip) in addresses.iter().enumerate() {
+        let left = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
+        // A last share as long as the deadline would hide which address was silent.
+        let share = deadline.remaining() / left * 9 / 10;
+        let address = SocketAddr::new(*ip, port);
+        match tokio::time::timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(e)) => failures.push(format!("{address}: {e}")),
+            Err(_) => failures.push(format!("{address}: Timeout during connect (likely firewall problem)")),
         }
-        Err(Problem::new(ProblemType::Connection, why))
     }
+    Err(Failure::new(ProblemType::Connection, failures.join("; ")))
 }
 
-/// RFC 8737 section 3: one name, and in a critical extension the digest of the key authorization.
-fn proves(der: &[u8], validation: &Validation) -> Result<(), &'static str> {
-    let (_, certificate) = X509Certificate::from_der(der).map_err(|_| "it cannot be read")?;
-    if certificate.issuer() != certificate.subject() {
-        return Err("it is not self-signed");
-    }
-    let names = certificate.subject_alternative_name().ok().flatten().ok_or("it has no subjectAltName")?;
-    let fits = match (names.value.general_names.as_slice(), &validation.identifier) {
-        ([GeneralName::DNSName(name)], Identifier::Dns(wanted)) => name.eq_ignore_ascii_case(wanted.as_str()),
-        ([GeneralName::IPAddress(octets)], Identifier::Ip(IpAddr::V4(wanted))) => *octets == wanted.octets(),
-        ([GeneralName::IPAddress(octets)], Identifier::Ip(IpAddr::V6(wanted))) => *octets == wanted.octets(),
-        _ => false,
-    };
-    if !fits {
-        return Err("its subjectAltName is not the identifier alone");
-    }
-    let mut found = certificate.extensions().iter().filter(|one| one.oid.to_id_string() == ACME_IDENTIFIER);
-    let extension = found.next().ok_or("it has no acmeIdentifier extension")?;
-    if found.next().is_some() {
-        return Err("it has two acmeIdentifier extensions");
-    }
-    if !extension.critical {
-        return Err("its acmeIdentifier extension is not critical");
-    }
-    // An OCTET STRING of 32 octets in DER.
-    let digest = validation.key_authorization.digest();
-    match extension.value.strip_prefix(&[4, 32]) == Some(&digest[..]) {
-        true => Ok(()),
-        false => Err("its acmeIdentifier extension is not the digest of the key authorization"),
-    }
-}
-
-/// The name an address is asked by (RFC 8738 section 6).
-fn reverse(address: &IpAddr) -> String {
-    match address {
-        IpAddr::V4(address) => {
-            let [a, b, c, d] = address.octets();
+/// The name by which an address is asked for (RFC 8738 section 6).
+fn reverse_name(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, c, d] = ip.octets();
             format!("{d}.{c}.{b}.{a}.in-addr.arpa")
         }
-        IpAddr::V6(address) => {
-            let mut text = String::new();
-            for octet in address.octets().iter().rev() {
-                // Writing into a String does not fail.
-                write!(text, "{:x}.{:x}.", octet & 15, octet >> 4).ok();
-            }
-            text + "ip6.arpa"
+        IpAddr::V6(ip) => {
+            let nibbles = ip.octets().into_iter().rev().flat_map(|octet| [octet & 15, octet >> 4]);
+            let labels: String = nibbles.map(|nibble| format!("{nibble:x}.")).collect();
+            format!("{labels}ip6.arpa")
         }
+    }
+}
+
+/// RFC 8737 section 3: self-signed, one name, and the critical extension with the digest.
+fn check_certificate(
+    der: &[u8],
+    identifier: &Identifier,
+    digest: &[u8; 32],
+    algorithms: &WebPkiSupportedAlgorithms,
+) -> Result<(), String> {
+    let (_, certificate) =
+        X509Certificate::from_der(der).map_err(|_| "the certificate is malformed".to_owned())?;
+    if !tls::is_self_signed(&certificate, algorithms) {
+        return Err("the certificate is not self-signed".to_owned());
+    }
+    let names = certificate
+        .subject_alternative_name()
+        .map_err(|_| "the subjectAltName extension is malformed or not unique".to_owned())?
+        .ok_or("the certificate has no subjectAltName extension")?;
+    let names = &names.value.general_names;
+    let right = match (names.as_slice(), identifier) {
+        ([GeneralName::DNSName(name)], Identifier::Dns(want)) => name.eq_ignore_ascii_case(want.as_str()),
+        ([GeneralName::IPAddress(octets)], Identifier::Ip(IpAddr::V4(want))) => *octets == want.octets(),
+        ([GeneralName::IPAddress(octets)], Identifier::Ip(IpAddr::V6(want))) => *octets == want.octets(),
+        _ => false,
+    };
+    if !right {
+        let shown: Vec<String> = names.iter().take(10).map(shown).collect();
+        return Err(format!("the certificate must have this name alone, but has [{}]", shown.join(", ")));
+    }
+    let mut found = certificate.extensions().iter().filter(|extension| extension.oid == ACME_IDENTIFIER);
+    let (Some(extension), None) = (found.next(), found.next()) else {
+        return Err("the acmeIdentifier extension is missing or not unique".to_owned());
+    };
+    if !extension.critical {
+        return Err("the acmeIdentifier extension is not critical".to_owned());
+    }
+    match OctetString::from_der(extension.value) {
+        Ok(([], value)) if value.as_ref() == digest => Ok(()),
+        Ok(([], _)) => Err("the acmeIdentifier extension has another key authorization's digest".to_owned()),
+        _ => Err("the acmeIdentifier extension is malformed".to_owned()),
+    }
+}
+
+fn shown(name: &GeneralName<'_>) -> String {
+    match name {
+        GeneralName::DNSName(name) => name.chars().take(253).flat_map(char::escape_debug).collect(),
+        GeneralName::IPAddress(octets) => match (<[u8; 4]>::try_from(*octets), <[u8; 16]>::try_from(*octets))
+        {
+            (Ok(four), _) => IpAddr::from(four).to_string(),
+            (_, Ok(sixteen)) => IpAddr::from(sixteen).to_string(),
+            _ => "a malformed address".to_owned(),
+        },
+        _ => "a name of another type".to_owned(),
     }
 }
