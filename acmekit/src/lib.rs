@@ -12,10 +12,6 @@
 //!
 //! Start at [`Pipeline`]; the [map](acmekit_core#the-map) shows the rest.
 
-#[cfg(all(doctest, feature = "rfc2136", feature = "haproxy"))]
-#[doc = include_str!("../../README.md")]
-struct Readme;
-
 pub use acmekit_core::*;
 
 /// DNS-01 by dynamic updates (RFC 2136) signed with TSIG.

@@ -2,6 +2,11 @@
 
 pub mod child;
 
+/// The README's code compiles: here, because this crate has all that it shows.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
