@@ -23,7 +23,7 @@ use x509_parser::pem::Pem;
 use crate::faults::Faults;
 use crate::limits::{Limits, RateLimits};
 use crate::validation::{AlwaysValid, RealValidator, ValidationConfig};
-use crate::{AcmeServer, Endpoint, MovableClock, RenewalInfo, Settings, Validator};
+use crate::{AcmeServer, Endpoint, MemoryState, MovableClock, RenewalInfo, Settings, Validator};
 
 use hierarchy::{Hierarchy, Profile};
 use serve::Service;
@@ -49,6 +49,7 @@ pub struct TestCa {
     address: SocketAddr,
     server: AcmeServer,
     hierarchy: Arc<Hierarchy>,
+    state: MemoryState,
     clock: MovableClock,
     faults: Faults,
     counts: Arc<Counts>,
@@ -62,7 +63,7 @@ pub struct TestCa {
 pub struct TestCaBuilder {
     listen: SocketAddr,
     validation: ValidationConfig,
-    always_valid: bool,
+    validator: Option<Arc<dyn Validator>>,
     limits: Limits,
     settings: Settings,
     profiles: BTreeMap<String, Profile>,
@@ -101,7 +102,7 @@ impl TestCa {
         TestCaBuilder {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             validation: ValidationConfig::new().with_resolve_all_to(Ipv4Addr::LOCALHOST),
-            always_valid: false,
+            validator: None,
             limits: Limits::none(),
             settings,
             profiles: hierarchy::profiles(),
@@ -144,6 +145,11 @@ impl TestCa {
     /// How many certificates it has issued.
     pub fn certificates_issued(&self) -> u64 {
         self.hierarchy.issued_count()
+    }
+
+    /// The accounts it knows and the orders it was asked for, to look at.
+    pub fn state(&self) -> &MemoryState {
+        &self.state
     }
 
     /// How many requests an endpoint has seen.
@@ -214,8 +220,13 @@ impl TestCaBuilder {
     }
 
     /// Takes every challenge for met, without looking.
-    pub fn always_valid(mut self) -> Self {
-        self.always_valid = true;
+    pub fn always_valid(self) -> Self {
+        self.validator(AlwaysValid::default())
+    }
+
+    /// Checks challenges by this instead.
+    pub fn validator(mut self, validator: impl Validator + 'static) -> Self {
+        self.validator = Some(Arc::new(validator));
         self
     }
 
@@ -292,12 +303,14 @@ impl TestCaBuilder {
             .map_err(|error| failed("the roots could not be made", error.to_string()))?;
         let hierarchy = Arc::new(hierarchy);
         let clock: Arc<MovableClock> = Arc::new(self.clock.clone());
-        let validator: Arc<dyn Validator> = match self.always_valid {
-            true => Arc::new(AlwaysValid::default()),
-            false => Arc::new(RealValidator::new(self.validation.with_clock(clock.clone()))?),
+        let validator = match self.validator {
+            Some(validator) => validator,
+            None => Arc::new(RealValidator::new(self.validation.with_clock(clock.clone()))?),
         };
+        let state = MemoryState::new();
         let server = AcmeServer::builder(format!("https://{address}"), Arc::clone(&hierarchy), validator)
             .policy(RateLimits::new(self.limits, clock.clone()))
+            .state(state.clone())
             .settings(self.settings)
             .clock(self.clock.clone())
             .build();
@@ -313,7 +326,17 @@ impl TestCaBuilder {
         let serving = serve::serve(listener, tls, service);
         #[expect(clippy::disallowed_methods, reason = "the TestCa owns the task, ends it and awaits it")]
         let serving = tokio::spawn(serving);
-        Ok(TestCa { address, server, hierarchy, clock: self.clock, faults, counts, https_root, serving })
+        Ok(TestCa {
+            address,
+            server,
+            hierarchy,
+            state,
+            clock: self.clock,
+            faults,
+            counts,
+            https_root,
+            serving,
+        })
     }
 
     async fn rsa_key(&self) -> Result<Option<rcgen::KeyPair>> {

@@ -17,7 +17,7 @@ use acmekit_server::Endpoint::{
     Order,
 };
 use acmekit_server::faults::{Action, Fault, RetryAfter, presets};
-use acmekit_server::{Endpoint, TestCa};
+use acmekit_server::{Endpoint, OrderState, TestCa};
 use futures_util::{StreamExt, stream};
 
 /// The phases: every endpoint an order touches.
@@ -51,7 +51,9 @@ impl ChallengeSolver for Ledger {
     }
     async fn present(&self, presentation: &Presentation, _: Deadline) -> Result<Presentation> {
         let value = presentation.challenge().key_authorization.txt_value();
-        self.change(|standing| drop(standing.insert(value)));
+        self.change(|standing| {
+            standing.insert(value);
+        });
         Ok(presentation.clone())
     }
     async fn ready(&self, _: &Presentation, _: Deadline) -> Result<()> {
@@ -59,7 +61,9 @@ impl ChallengeSolver for Ledger {
     }
     async fn cleanup(&self, presentation: &Presentation, _: Deadline) -> Result<()> {
         let value = presentation.challenge().key_authorization.txt_value();
-        self.change(|standing| drop(standing.remove(&value)));
+        self.change(|standing| {
+            standing.remove(&value);
+        });
         Ok(())
     }
 }
@@ -91,6 +95,7 @@ struct Case {
 }
 
 /// One fault, then a CA that is well again. What went wrong is told as text.
+#[expect(clippy::print_stderr, reason = "what each fault ends with is worth reading")]
 async fn run(case: Case) -> Result<(), String> {
     let ca = TestCa::builder()
         .always_valid()
@@ -158,6 +163,15 @@ async fn run(case: Case) -> Result<(), String> {
     let journals = store.list(&"journals".parse().unwrap()).await.unwrap();
     if !journals.is_empty() {
         return failed(&format!("a journal is left: {journals:?}"));
+    }
+    let open =
+        |order: &&acmekit_server::Order| matches!(order.state, OrderState::Open | OrderState::Processing);
+    let orders = ca.state().orders();
+    if let Some(left) = orders.iter().find(open) {
+        return failed(&format!("of {} orders one is left open: {left:?}", orders.len()));
+    }
+    if ca.state().accounts().len() != 1 {
+        return failed("there is more than one account");
     }
     // A CA that says the order came to nothing is believed: only then there is a second one.
     let most = if case.name == "order-invalid" { 2 } else { 1 };

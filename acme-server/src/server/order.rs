@@ -136,10 +136,8 @@ impl Inner {
     pub(super) async fn order_reply(&self, order: &Order) -> Result<Response, Problem> {
         let response = reply::json(StatusCode::OK, &self.order_json(order).await?);
         let response = reply::located(response, &self.order_url(&order.id));
-        Ok(match order.state {
-            OrderState::Open | OrderState::Processing => {
-                reply::retry_after(response, self.settings.retry_after)
-            }
+        Ok(match self.status(order).await? {
+            Status::Pending | Status::Processing => reply::retry_after(response, self.settings.retry_after),
             _ => response,
         })
     }

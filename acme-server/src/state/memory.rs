@@ -1,7 +1,7 @@
 //! A [`State`] in memory: it ends with the process.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use acmekit_core::Identifier;
 use async_trait::async_trait;
@@ -15,9 +15,9 @@ use crate::{Account, AccountId, Authorization, Certificate, Jwk, Order, Problem}
 /// How many nonces are kept. The oldest go first: a client that comes later asks again (`badNonce`).
 const NONCES: usize = 100_000;
 
-/// Keeps everything in memory.
-#[derive(Debug, Default)]
-pub struct MemoryState(Mutex<Records>);
+/// Keeps everything in memory. Clones share it: one serves, another looks.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryState(Arc<Mutex<Records>>);
 
 #[derive(Debug, Default)]
 struct Records {
@@ -41,6 +41,18 @@ impl MemoryState {
     /// An empty one.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// All orders as they are stored, the oldest first.
+    pub fn orders(&self) -> Vec<Order> {
+        let mut orders: Vec<Order> = self.records().orders.values().cloned().collect();
+        orders.sort_by_key(|order| order.created);
+        orders
+    }
+
+    /// All accounts.
+    pub fn accounts(&self) -> Vec<Account> {
+        self.records().accounts.values().cloned().collect()
     }
 
     fn records(&self) -> MutexGuard<'_, Records> {
