@@ -165,8 +165,8 @@ impl AcmeServer {
     /// The service.
     pub fn router(&self) -> Router {
         Router::new()
-            .route("/directory", get(directory::directory))
-            .route("/acme/new-nonce", get(directory::new_nonce))
+            .route("/directory", get(directory::directory).post(directory::directory_for_account))
+            .route("/acme/new-nonce", get(directory::new_nonce).post(directory::new_nonce_for_account))
             .route("/acme/new-account", post(account::new_account))
             .route("/acme/account/{id}", post(account::account))
             .route("/acme/account/{id}/orders", post(order::orders))

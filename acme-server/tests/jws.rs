@@ -202,6 +202,12 @@ async fn every_answer_names_the_directory_and_brings_a_fresh_nonce() {
         assert!(nonces.insert(reply.header("replay-nonce").to_owned()));
         assert!(BASE64.decode(reply.header("replay-nonce")).is_ok());
     }
+    // Directory and newNonce are also read by POST-as-GET (section 6.3).
+    assert_eq!(client.get(&ca.directory_url()).await.json(), client.directory);
+    let nonce = client.get("newNonce").await;
+    assert_eq!(nonce.status, 204);
+    assert!(nonces.insert(nonce.header("replay-nonce").to_owned()));
+    assert_eq!(client.post("newNonce", &json!({})).await.problem(), "400 malformed");
     assert_eq!(client.open("newNonce").await.status, 204);
     assert_eq!(client.open("newNonce").await.header("cache-control"), "no-store");
 }

@@ -126,6 +126,8 @@ async fn orders_that_ask_for_nonsense_are_refused() {
         ),
         (at("notBefore", "tomorrow"), "400 malformed"),
         (at("notAfter", "2020-01-01T00:00:00Z"), "400 malformed"),
+        (at("notAfter", "9999-12-31T23:59:59Z"), "400 malformed"),
+        (at("notBefore", "1700-01-01T00:00:00Z"), "400 malformed"),
         (at("replaces", "AAAA.BBBB"), "404 malformed"),
     ];
     for (wish, expected) in cases {
@@ -294,6 +296,10 @@ async fn a_client_can_page_through_its_orders() {
         }
     }
     assert_eq!(listed, made);
+    // What has come to nothing is not listed any more.
+    ca.clock().advance(8 * DAY);
+    let url = client.get(&client.kid.clone().unwrap()).await.json()["orders"].as_str().unwrap().to_owned();
+    assert_eq!(client.get(&url).await.json()["orders"], json!([]));
 }
 
 #[tokio::test]

@@ -8,7 +8,9 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
+use super::request::ByAccount;
 use super::{Inner, reply};
+use crate::Problem;
 
 pub(super) async fn directory(State(server): State<Arc<Inner>>) -> Response {
     let settings = &server.settings;
@@ -37,6 +39,21 @@ pub(super) async fn directory(State(server): State<Arc<Inner>>) -> Response {
         "meta": Value::Object(meta),
     });
     reply::json(StatusCode::OK, &directory)
+}
+
+/// Section 6.3: a POST-as-GET is allowed too.
+pub(super) async fn directory_for_account(
+    server: State<Arc<Inner>>,
+    request: ByAccount,
+) -> Result<Response, Problem> {
+    request.reads()?;
+    Ok(directory(server).await)
+}
+
+/// Section 6.3: a POST-as-GET is allowed too.
+pub(super) async fn new_nonce_for_account(request: ByAccount) -> Result<Response, Problem> {
+    request.reads()?;
+    Ok(new_nonce(Method::GET).await)
 }
 
 /// The nonce itself is in the header every answer has.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use acmekit_core::Identifier;
 use axum::extract::{Path, Query, State};
@@ -19,6 +19,9 @@ use crate::{
     Account, AccountId, Authorization, AuthorizationState, Certificate, NewOrder, Order, OrderState, Problem,
     ProblemType, Renewal,
 };
+
+/// How far from now the validity asked for may be.
+const FURTHEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// How far an order is, as the wire has it (section 7.1.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +111,14 @@ pub(super) async fn orders(
     let mut ids = server.state.orders_of(&request.account.id, page.cursor.as_deref(), count + 1).await?;
     let more = ids.len() > count;
     ids.truncate(count);
-    let urls: Vec<String> = ids.iter().map(|id| server.order_url(id)).collect();
+    let mut urls = Vec::new();
+    for id in &ids {
+        // What has come to nothing is of no use to anybody (section 7.1.2.1).
+        match server.state.order(id).await? {
+            Some(order) if server.status(&order).await? != Status::Invalid => urls.push(server.order_url(id)),
+            _ => {}
+        }
+    }
     let response = reply::json(StatusCode::OK, &json!({ "orders": urls }));
     Ok(match ids.last() {
         Some(last) if more => {
@@ -199,7 +209,13 @@ impl Inner {
             let Some(given) = text(payload, name)? else { return Ok(None) };
             let stamp: jiff::Timestamp =
                 given.parse().map_err(|_| Problem::malformed(format!("`{name}` is not an RFC 3339 time")))?;
-            Ok(Some(SystemTime::from(stamp)))
+            let time = SystemTime::from(stamp);
+            // Beyond, no certificate can say it (RFC 5280 section 4.1.2.5), and no CA would.
+            let range = self.now().checked_sub(FURTHEST)..self.now().checked_add(FURTHEST);
+            match range.contains(&Some(time)) {
+                true => Ok(Some(time)),
+                false => Err(Problem::malformed(format!("`{name}` is too far from now"))),
+            }
         };
         let (not_before, not_after) = (time("notBefore")?, time("notAfter")?);
         if let Some(end) = not_after
