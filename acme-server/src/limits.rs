@@ -1,6 +1,6 @@
 //! Rate limits as Boulder, the software of Let's Encrypt, enforces them.
 //!
-//! A [`Policy`](crate::Policy) that refuses with Boulder's words and checks and spends where Boulder does
+//! A [`Policy`] that refuses with Boulder's words and checks and spends where Boulder does
 //! (<https://letsencrypt.org/docs/rate-limits/>, and `ratelimits/limiter.go` of Boulder for words and arithmetic):
 //!
 //! | limit | checked | spent |
