@@ -32,6 +32,8 @@ pub(crate) struct Run<'a> {
     spec: &'a CertificateSpec,
     account: Arc<Account>,
     pub(crate) journal: Journal<'a>,
+    /// The certificate that the new one replaces, as renewal information names it.
+    replaces: Option<String>,
     /// The authorizations answered in this run.
     answered: BTreeSet<String>,
 }
@@ -85,8 +87,9 @@ impl<'a> Run<'a> {
         spec: &'a CertificateSpec,
         account: Arc<Account>,
         journal: Journal<'a>,
+        replaces: Option<String>,
     ) -> Self {
-        Self { pipeline, spec, account, journal, answered: BTreeSet::new() }
+        Self { pipeline, spec, account, journal, replaces, answered: BTreeSet::new() }
     }
 
     /// Key and CSR are on the disk before there is an order they could be needed for.
@@ -147,7 +150,8 @@ impl<'a> Run<'a> {
 
     async fn new_order(&self) -> Result<OrderSnapshot> {
         let profile = self.spec.wanted_profile();
-        self.pipeline.ca.new_order(&self.account, self.spec.identifiers(), profile).await
+        let replaces = self.replaces.as_deref();
+        self.pipeline.ca.new_order(&self.account, self.spec.identifiers(), profile, replaces).await
     }
 
     async fn abandon_order(&mut self) -> Result<()> {

@@ -304,7 +304,8 @@ impl Pipeline {
             }
             None => {
                 let account = self.account(spec.id()).await?;
-                let mut run = Run::new(self, spec, account, journal);
+                let replaces = stored.as_ref().and_then(|(bundle, _)| self.replaced(spec, bundle));
+                let mut run = Run::new(self, spec, account, journal, replaces);
                 let bundle = issue::issue(&mut run).await?;
                 self.save(&bundle, stored.map(|(_, version)| version), lease).await?;
                 run.journal.close().await?;
@@ -329,6 +330,15 @@ impl Pipeline {
             && bundle.facts().identifiers.is_superset(spec.identifiers())
             && bundle.origin().authority == self.ca.authority.id()
             && self.clock.now() < renewal::due(bundle.facts())
+    }
+
+    /// What a renewal of `bundle` tells the CA to replace (RFC 9773 section 5): a certificate of its own, with a name
+    /// in common.
+    fn replaced(&self, spec: &CertificateSpec, bundle: &Bundle) -> Option<String> {
+        let facts = bundle.facts();
+        let is_its_own = bundle.origin().authority == self.ca.authority.id();
+        let in_common = !facts.identifiers.is_disjoint(spec.identifiers());
+        facts.ari_id.clone().filter(|_| is_its_own && in_common)
     }
 
     async fn stored(&self, id: &CertificateId) -> Result<Option<(Bundle, Version)>> {

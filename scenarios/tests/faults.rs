@@ -9,15 +9,16 @@ use std::time::Duration;
 
 use acmekit::stores::MemoryStore;
 use acmekit::{
-    Authority, CertificateSpec, Challenge, ChallengeKind, ChallengeSolver, Deadline, ErrorKind, Pipeline,
-    Presentation, Result, Retry, Store, Timeouts, async_trait,
+    Authority, CertificateSpec, Challenge, ChallengeKind, ChallengeSolver, Clock, Deadline, ErrorKind,
+    Issuance, Pipeline, Presentation, Result, Retry, Store, Timeouts, async_trait,
 };
 use acmekit_server::Endpoint::{
     Authorization, Certificate, Challenge as Answer, Directory, Finalize, NewAccount, NewNonce, NewOrder,
     Order,
 };
 use acmekit_server::faults::{Action, Fault, RetryAfter, presets};
-use acmekit_server::{Endpoint, OrderState, TestCa};
+use acmekit_server::limits::{Limit, Limits};
+use acmekit_server::{Endpoint, OrderState, RenewalInfo, TestCa};
 use futures_util::{StreamExt, stream};
 
 /// The phases: every endpoint an order touches.
@@ -255,7 +256,8 @@ const BORNE: [&str; 7] = [
     "unknown-challenge-first",
 ];
 
-/// Presets about renewals, which acmekit does not ask for yet; nothing would strike.
+/// Presets about renewals: nothing would strike a first certificate. `replaces-…` has tests of its own below; renewal
+/// information is not asked for yet.
 const NOT_ASKED: [&str; 2] = ["renewal-", "replaces-"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -304,4 +306,71 @@ async fn an_unsound_answer_in_any_phase() {
         }
     }
     all(cases).await;
+}
+
+/// A CA, and a certificate from it that can be renewed.
+async fn renewable(limits: Limits) -> (TestCa, Pipeline, CertificateSpec, Issuance) {
+    let ca = TestCa::builder().always_valid().limits(limits).start().await.unwrap();
+    let authority = Authority::custom(&ca.directory_url())
+        .unwrap()
+        .extra_roots_pem(ca.root_pem())
+        .unwrap()
+        .agree_to_terms()
+        .with_timeouts(timeouts());
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let pipeline = Pipeline::builder(authority, store).solver(Ledger::default()).build().unwrap();
+    let spec = CertificateSpec::new(["example.test", "*.example.test"]).unwrap();
+    let first = pipeline.obtain(&spec).await.unwrap();
+    (ca, pipeline, spec, first)
+}
+
+#[tokio::test]
+async fn a_renewal_says_what_it_replaces_and_comes_also_where_the_ca_minds() {
+    for name in ["replaces-already-replaced", "replaces-not-found", "replaces-unauthorized", "replaces-empty"]
+    {
+        let (ca, pipeline, spec, first) = renewable(Limits::none()).await;
+        let second = pipeline.renew(&spec).await.unwrap();
+        let named = ca.state().orders().into_iter().filter_map(|order| order.replaces).collect::<Vec<_>>();
+        assert_eq!(named, [first.bundle.facts().ari_id.clone().unwrap()]);
+
+        let struck = ca.faults().add(Fault::preset(name).unwrap());
+        let third = pipeline.renew(&spec).await.unwrap_or_else(|error| panic!("{name}: {}", error.report()));
+        assert!(ca.faults().hits_of(struck) > 0, "{name} never struck");
+        assert_ne!(third.bundle.facts().serial, second.bundle.facts().serial, "{name}");
+        assert_eq!(ca.certificates_issued(), 3, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_renewal_in_its_window_is_exempt_from_limits_and_one_beside_it_is_told_so() {
+    let mut limits = Limits::none();
+    limits.certificates_per_set = Some(Limit::new(1, Duration::from_secs(7 * 24 * 3600)));
+    let (ca, pipeline, spec, first) = renewable(limits).await;
+    let error = pipeline.renew(&spec).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::RateLimited, "{}", error.report());
+    let now = ca.clock().now();
+    let window = RenewalInfo::new(now - Duration::from_secs(60), now + Duration::from_secs(3600));
+    ca.set_renewal_window(&first.bundle.leaf_pem(), window).unwrap();
+    let renewed = pipeline.renew(&spec).await.unwrap();
+    assert_ne!(renewed.bundle.facts().serial, first.bundle.facts().serial);
+}
+
+#[tokio::test]
+async fn a_ca_without_renewal_information_is_not_told_what_is_replaced() {
+    let (ca, pipeline, spec, _) = renewable(Limits::none()).await;
+    ca.faults()
+        .add(Fault::new(Directory, Action::Patch(serde_json::json!({ "renewalInfo": null }))).always());
+    // The directory is read once by each pipeline: this one knows the CA as it was.
+    pipeline.renew(&spec).await.unwrap();
+    let authority = Authority::custom(&ca.directory_url())
+        .unwrap()
+        .extra_roots_pem(ca.root_pem())
+        .unwrap()
+        .agree_to_terms();
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let other = Pipeline::builder(authority, store).solver(Ledger::default()).build().unwrap();
+    other.obtain(&spec).await.unwrap();
+    other.renew(&spec).await.unwrap();
+    let named = ca.state().orders().into_iter().filter(|order| order.replaces.is_some()).count();
+    assert_eq!((named, ca.certificates_issued()), (1, 4));
 }

@@ -19,6 +19,9 @@ pub(crate) struct Directory {
     pub(crate) new_nonce: String,
     pub(crate) new_account: String,
     pub(crate) new_order: String,
+    /// Only a CA that has renewal information knows what `replaces` means (RFC 9773 section 5).
+    #[serde(default)]
+    pub(crate) renewal_info: Option<String>,
     #[serde(default)]
     pub(crate) meta: Meta,
 }
