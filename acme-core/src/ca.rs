@@ -22,6 +22,7 @@ use self::http::{Reply, Transport};
 use self::jws::{AccountKey, Signer};
 use self::wire::Directory;
 use crate::order::{AuthorizationSnapshot, OrderSnapshot, OrderStatus};
+use crate::renewal::Window;
 use crate::{Authority, Clock, Csr, Deadline, Error, ErrorKind, Identifier, Problem, Result, Retry};
 
 /// How often a request is signed anew after `badNonce`. RFC 8555 section 6.5 wants retries; even
@@ -161,6 +162,22 @@ impl Ca {
         };
         let location = reply.location("newOrder", url)?;
         Ok(self.snapshot(account, reply, location, true).await?.order)
+    }
+
+    /// When the CA suggests to renew a certificate (RFC 9773), and when it wants to be asked again; `None` if it has no
+    /// renewal information. The one request that is not signed.
+    pub(crate) async fn renewal_info(&self, id: &str) -> Result<Option<(Window, Option<Duration>)>> {
+        let Some(base) = &self.directory().await?.renewal_info else { return Ok(None) };
+        let url = format!("{}/{id}", base.trim_end_matches('/'));
+        let reply = self.transport.exchange("renewalInfo", Method::GET, &url, None).await?;
+        let reply = reply.success("renewalInfo", &url)?;
+        let retry_after = reply.retry_after;
+        let info: wire::RenewalInfo = reply.json("renewalInfo", &url)?;
+        let window = info.into_window().ok_or_else(|| {
+            Error::new(ErrorKind::Protocol, "ca.renewal_info", "the CA suggests a window that is none")
+                .with("url", &url)
+        })?;
+        Ok(Some((window, retry_after)))
     }
 
     /// The order as it is now, with its authorizations.

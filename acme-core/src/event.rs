@@ -99,6 +99,14 @@ pub enum What {
         /// Why, and what is served now.
         error: String,
     },
+    /// The CA suggests when to renew (RFC 9773), or suggests another time than before.
+    RenewalSuggested {
+        /// The time picked in the window it suggests.
+        #[serde(with = "crate::clock::rfc3339")]
+        at: SystemTime,
+        /// A page that says why, where there is a reason.
+        explanation_url: Option<String>,
+    },
     /// When the certificate is due.
     RenewalScheduled {
         /// The time.

@@ -12,14 +12,18 @@ use crate::effect::effect;
 use crate::issue::{Run, Which};
 use crate::journal::Journal;
 use crate::key::key_type;
+use crate::renewal::{Decision, Suggestion};
 use crate::{
     Authority, Bundle, CertificateId, CertificateSpec, ChallengeKind, ChallengeSolver, Clock, Condition,
-    Deadline, Deployer, Error, ErrorKind, Event, Expected, Lease, Observer, Outcome, Result, Secret, Store,
-    StoreKey, SystemClock, Version, What, issue, lease, renewal,
+    Deadline, Deployer, Error, ErrorKind, Event, Expected, Lease, Observer, Outcome, Result, Retry, Secret,
+    Store, StoreKey, SystemClock, Version, What, issue, lease, renewal,
 };
 
 /// How long the lease on a certificate lasts without renewal; it is renewed three times in it.
 const LEASE: Duration = Duration::from_secs(60);
+
+/// How long the CA may take to say when to renew: what it says is welcome, not needed.
+const ASK: Duration = Duration::from_secs(5);
 
 /// An authority, a store, solvers and deployers: all that a certificate needs.
 ///
@@ -61,7 +65,7 @@ pub struct Issuance {
     /// What became of each deployment. A failed one does not fail the certificate: call
     /// [`Pipeline::obtain`] again to repeat it; nothing is ordered for that.
     pub deployments: Vec<Deployment>,
-    /// When it is due by its lifetime.
+    /// When it is due: by what the CA suggests, or by its lifetime.
     pub renew_at: SystemTime,
 }
 
@@ -189,7 +193,7 @@ impl Pipeline {
         }
     }
 
-    /// Makes sure that there is a certificate for the spec, that it is not due, and that it is
+    /// Makes sure that there is a certificate for the spec, that it is not due ([`renewal`]), and that it is
     /// served. Orders one only if need be; goes on with an order from before a crash.
     ///
     /// Dropping this future takes nothing away from the DNS or a web root: the journal does, on the
@@ -282,6 +286,11 @@ impl Pipeline {
         lease: &Lease,
     ) -> Result<Issuance> {
         let stored = self.stored(spec.id()).await?;
+        let decision = match &stored {
+            Some((bundle, _)) => Some(self.decide(bundle, lease).await),
+            None => None,
+        };
+        let due = decision.is_none_or(|decision| decision.at <= self.clock.now());
         let mut journal = Journal::open(&*self.store, lease, spec.id()).await?;
         let done = stored.as_ref().filter(|(bundle, version)| {
             // An order whose certificate is stored already has come to its end: the crash fell
@@ -294,7 +303,7 @@ impl Pipeline {
             let underway = journal.record.attempt.is_some() && !ended;
             let renewed_meanwhile = Some(*version) != seen;
             let wanted = force && !renewed_meanwhile && !ended;
-            !underway && !wanted && self.is_fit(spec, bundle)
+            !underway && !wanted && !due && self.is_fit(spec, bundle)
         });
         let (bundle, fresh) = match done {
             Some((bundle, _)) => {
@@ -313,12 +322,82 @@ impl Pipeline {
             }
         };
         let deployments = self.deploy(&bundle).await;
-        let renew_at = renewal::due(bundle.facts());
+        let renew_at = match decision {
+            Some(decision) if !fresh => decision.at,
+            // Of a new one the CA is asked next time.
+            _ => renewal::decide(bundle.facts(), None).at,
+        };
         self.tell(spec.id(), What::RenewalScheduled { at: renew_at });
         Ok(Issuance { bundle, fresh, deployments, renew_at })
     }
 
-    /// Whether a stored certificate is what the spec wants, and not due.
+    /// When a stored certificate is due. The CA is asked what it suggests where it wants to be asked, but only while
+    /// nothing else decides: a CA that is down keeps nobody from using the certificate there is.
+    async fn decide(&self, bundle: &Bundle, lease: &Lease) -> Decision {
+        let facts = bundle.facts();
+        let now = self.clock.now();
+        let by_lifetime = renewal::decide(facts, None);
+        let Some(id) =
+            facts.ari_id.as_deref().filter(|_| bundle.origin().authority == self.ca.authority.id())
+        else {
+            return by_lifetime;
+        };
+        match self.suggestion(bundle.id(), id, now, lease).await {
+            Ok(suggested) => renewal::decide(facts, suggested),
+            Err(error) => {
+                tracing::warn!(%error, "what the CA suggests could not be kept: the lifetime decides");
+                by_lifetime
+            }
+        }
+    }
+
+    /// What the CA suggests for the certificate it knows as `ari_id`, asked if it is time to.
+    async fn suggestion(
+        &self,
+        id: &CertificateId,
+        ari_id: &str,
+        now: SystemTime,
+        lease: &Lease,
+    ) -> Result<Option<SystemTime>> {
+        let key: StoreKey = format!("renewals/{id}").parse()?;
+        let entry = self.store.load(&key).await?;
+        let expected = entry.as_ref().map_or(Expected::Absent, |entry| Expected::Version(entry.version));
+        // One that cannot be read is made anew: it holds nothing that cannot be asked for.
+        let known = entry.and_then(|entry| serde_json::from_slice::<Suggestion>(entry.value.expose()).ok());
+        let known = known.filter(|known| known.is_of(ari_id));
+        let mut known = known.unwrap_or_else(|| Suggestion::none(ari_id, now));
+        if !known.is_stale(now) {
+            return Ok(known.at());
+        }
+        let patience = self.ca.authority.timeouts().request.min(ASK);
+        let asked = self.ca.renewal_info(ari_id);
+        match Deadline::after(patience).run("ca.renewal_info", "renewalInfo", asked).await {
+            Ok(Some((window, retry_after))) => {
+                if known.told(window.clone(), retry_after, rand::random(), now)
+                    && let Some(at) = known.at()
+                {
+                    self.tell(id, What::RenewalSuggested { at, explanation_url: window.explanation_url });
+                }
+            }
+            Ok(None) => return Ok(None),
+            Err(error) => {
+                tracing::info!(%error, "the CA does not say when to renew");
+                let after = match error.retry() {
+                    Retry::After(pause) => Some(pause),
+                    _ => None,
+                };
+                known.untold(after, now);
+            }
+        }
+        let value = serde_json::to_vec(&known).map_err(|e| {
+            Error::new(ErrorKind::Storage, "pipeline.suggestion", "could not be encoded").with_source(e)
+        })?;
+        let condition = Condition::expecting(expected).under(lease);
+        self.store.save(&key, &Secret::new(value), &condition).await?;
+        Ok(known.at())
+    }
+
+    /// Whether a stored certificate is what the spec wants.
     fn is_fit(&self, spec: &CertificateSpec, bundle: &Bundle) -> bool {
         let key_fits = match spec.csr() {
             Some(csr) => bundle.public_key_info() == csr.public_key_info(),
@@ -329,7 +408,6 @@ impl Pipeline {
         key_fits
             && bundle.facts().identifiers.is_superset(spec.identifiers())
             && bundle.origin().authority == self.ca.authority.id()
-            && self.clock.now() < renewal::due(bundle.facts())
     }
 
     /// What a renewal of `bundle` tells the CA to replace (RFC 9773 section 5): a certificate of its own, with a name

@@ -256,8 +256,8 @@ const BORNE: [&str; 7] = [
     "unknown-challenge-first",
 ];
 
-/// Presets about renewals: nothing would strike a first certificate. `replaces-…` has tests of its own below; renewal
-/// information is not asked for yet.
+/// Presets about renewals: nothing would strike a first certificate. `replaces-…` is below, renewal information in
+/// `renewal.rs`.
 const NOT_ASKED: [&str; 2] = ["renewal-", "replaces-"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,6 +10,7 @@ use crate::order::{
     AuthorizationSnapshot, AuthorizationStatus, ChallengeSnapshot, ChallengeStatus, OrderSnapshot,
     OrderStatus,
 };
+use crate::renewal::Window;
 use crate::{ChallengeKind, Error, ErrorKind, Identifier, Problem, Result};
 
 /// The directory (RFC 8555 section 7.1.1).
@@ -171,6 +172,31 @@ pub(crate) fn identifiers(list: &BTreeSet<Identifier>) -> serde_json::Value {
             serde_json::json!({ "type": kind, "value": identifier.to_string() })
         })
         .collect()
+}
+
+/// Renewal information (RFC 9773 section 4.2).
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RenewalInfo {
+    suggested_window: SuggestedWindow,
+    #[serde(rename = "explanationURL", default)]
+    explanation_url: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct SuggestedWindow {
+    start: String,
+    end: String,
+}
+
+impl RenewalInfo {
+    /// `None` if the window is none: a time that cannot be read, or an end before the start.
+    pub(crate) fn into_window(self) -> Option<Window> {
+        let SuggestedWindow { start, end } = self.suggested_window;
+        let mut window = Window::new(rfc3339::parse(&start)?, rfc3339::parse(&end)?)?;
+        window.explanation_url = self.explanation_url;
+        Some(window)
+    }
 }
 
 #[cfg(test)]

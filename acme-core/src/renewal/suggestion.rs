@@ -1,0 +1,74 @@
+//! What the CA suggested for one certificate, as it is kept in the store.
+
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use super::{HOUR, Window};
+
+/// How soon the CA is asked again when it says nothing of it, or could not be asked.
+const USUALLY: Duration = Duration::from_secs(6 * 60 * 60);
+
+/// RFC 9773 section 4.3: a day is too long to miss a revocation; and no CA is asked all the time.
+const SOONEST: Duration = Duration::from_secs(60);
+const LATEST: Duration = Duration::from_secs(12 * 60 * 60);
+
+/// The entry `renewals/<certificate>`. It belongs to one certificate: after a renewal it says nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Suggestion {
+    /// The certificate's name in renewal information.
+    certificate: String,
+    window: Option<Picked>,
+    #[serde(with = "crate::clock::rfc3339")]
+    ask_again: SystemTime,
+}
+
+/// A window, and the instant in it that was picked: kept, or every look would throw the dice anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Picked {
+    window: Window,
+    #[serde(with = "crate::clock::rfc3339")]
+    at: SystemTime,
+}
+
+impl Suggestion {
+    /// Nothing is known yet; the CA is to be asked at once.
+    pub(crate) fn none(certificate: &str, now: SystemTime) -> Self {
+        Self { certificate: certificate.to_owned(), window: None, ask_again: now }
+    }
+
+    pub(crate) fn is_of(&self, certificate: &str) -> bool {
+        self.certificate == certificate
+    }
+
+    /// Whether the CA is to be asked. A clock that was set back far asks, too.
+    pub(crate) fn is_stale(&self, now: SystemTime) -> bool {
+        self.ask_again <= now || self.ask_again.duration_since(now).is_ok_and(|left| left > LATEST)
+    }
+
+    /// When the CA suggests to renew.
+    pub(crate) fn at(&self) -> Option<SystemTime> {
+        self.window.as_ref().map(|picked| picked.at)
+    }
+
+    /// What the CA has said now. The instant stays while the window does. Says whether it is another window.
+    pub(crate) fn told(
+        &mut self,
+        window: Window,
+        retry_after: Option<Duration>,
+        share: f64,
+        now: SystemTime,
+    ) -> bool {
+        self.ask_again = now + retry_after.unwrap_or(USUALLY).clamp(SOONEST, LATEST);
+        if self.window.as_ref().is_some_and(|picked| picked.window == window) {
+            return false;
+        }
+        self.window = Some(Picked { at: window.pick(share, now), window });
+        true
+    }
+
+    /// The CA could not be asked, or said nothing sensible: what it said before stays.
+    pub(crate) fn untold(&mut self, retry_after: Option<Duration>, now: SystemTime) {
+        self.ask_again = now + retry_after.unwrap_or(HOUR).clamp(SOONEST, LATEST);
+    }
+}
