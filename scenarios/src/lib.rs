@@ -24,12 +24,18 @@ use acmekit_testbed::{Bind, Pebble, TestbedError, TsigAlgorithm};
 /// # Errors
 /// If the CA's URL or root cannot be used.
 pub fn authority(ca: &Pebble) -> Result<Authority> {
-    Ok(Authority::custom(&ca.directory_url())?
+    Ok(trusted(&ca.directory_url(), ca.root_pem())?
         .with_id("pebble")
-        .extra_roots_pem(ca.root_pem())?
         .contact("mailto:ops@example.test")
-        .agree_to_terms()
         .with_timeouts(timeouts()))
+}
+
+/// Any CA as an authority: trusted and agreed to, with the deadlines of a real one.
+///
+/// # Errors
+/// If its URL or root cannot be used.
+pub fn trusted(directory_url: &str, root_pem: &str) -> Result<Authority> {
+    Ok(Authority::custom(directory_url)?.with_id("test-ca").extra_roots_pem(root_pem)?.agree_to_terms())
 }
 
 /// Deadlines that a healthy run on a busy machine keeps, and a frozen one misses soon.

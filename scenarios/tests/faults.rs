@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use acmekit::stores::MemoryStore;
 use acmekit::{
-    Authority, CertificateSpec, Challenge, ChallengeKind, ChallengeSolver, Clock, Deadline, ErrorKind,
-    Issuance, Pipeline, Presentation, Result, Retry, Store, Timeouts, async_trait,
+    CertificateSpec, Challenge, ChallengeKind, ChallengeSolver, Clock, Deadline, ErrorKind, Issuance,
+    Pipeline, Presentation, Result, Retry, Store, Timeouts, async_trait,
 };
+use acmekit_scenarios::trusted;
 use acmekit_server::Endpoint::{
     Authorization, Certificate, Challenge as Answer, Directory, Finalize, NewAccount, NewNonce, NewOrder,
     Order,
@@ -108,11 +109,7 @@ async fn run(case: Case) -> Result<(), String> {
     let ledger = Ledger::default();
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let pipeline = || {
-        let authority = Authority::custom(&ca.directory_url())?
-            .with_id("test-ca")
-            .extra_roots_pem(ca.root_pem())?
-            .agree_to_terms()
-            .with_timeouts(timeouts());
+        let authority = trusted(&ca.directory_url(), ca.root_pem())?.with_timeouts(timeouts());
         Pipeline::builder(authority, Arc::clone(&store)).solver(ledger.clone()).build()
     };
     let spec = CertificateSpec::new(["example.test", "*.example.test"]).unwrap();
@@ -311,12 +308,7 @@ async fn an_unsound_answer_in_any_phase() {
 /// A CA, and a certificate from it that can be renewed.
 async fn renewable(limits: Limits) -> (TestCa, Pipeline, CertificateSpec, Issuance) {
     let ca = TestCa::builder().always_valid().limits(limits).start().await.unwrap();
-    let authority = Authority::custom(&ca.directory_url())
-        .unwrap()
-        .extra_roots_pem(ca.root_pem())
-        .unwrap()
-        .agree_to_terms()
-        .with_timeouts(timeouts());
+    let authority = trusted(&ca.directory_url(), ca.root_pem()).unwrap().with_timeouts(timeouts());
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let pipeline = Pipeline::builder(authority, store).solver(Ledger::default()).build().unwrap();
     let spec = CertificateSpec::new(["example.test", "*.example.test"]).unwrap();
@@ -362,11 +354,7 @@ async fn a_ca_without_renewal_information_is_not_told_what_is_replaced() {
         .add(Fault::new(Directory, Action::Patch(serde_json::json!({ "renewalInfo": null }))).always());
     // The directory is read once by each pipeline: this one knows the CA as it was.
     pipeline.renew(&spec).await.unwrap();
-    let authority = Authority::custom(&ca.directory_url())
-        .unwrap()
-        .extra_roots_pem(ca.root_pem())
-        .unwrap()
-        .agree_to_terms();
+    let authority = trusted(&ca.directory_url(), ca.root_pem()).unwrap();
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let other = Pipeline::builder(authority, store).solver(Ledger::default()).build().unwrap();
     other.obtain(&spec).await.unwrap();

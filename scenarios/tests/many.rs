@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use acmekit::solvers::Http01;
 use acmekit::stores::MemoryStore;
-use acmekit::{Authority, CertificateSpec, Pipeline};
-use acmekit_scenarios::Recorder;
+use acmekit::{CertificateSpec, Pipeline};
+use acmekit_scenarios::{Recorder, trusted};
 use acmekit_server::{Endpoint, TestCa};
 use acmekit_testbed::free_port;
 use futures_util::{StreamExt, stream};
@@ -19,12 +19,7 @@ const AT_ONCE: usize = 32;
 async fn two_thousand_orders_32_at_a_time_are_all_issued() {
     let port = free_port().unwrap();
     let ca = TestCa::builder().http_port(port.number()).start().await.unwrap();
-    let authority = Authority::custom(&ca.directory_url())
-        .unwrap()
-        .with_id("test-ca")
-        .extra_roots_pem(ca.root_pem())
-        .unwrap()
-        .agree_to_terms();
+    let authority = trusted(&ca.directory_url(), ca.root_pem()).unwrap();
     let seen = Recorder::default();
     let pipeline = Pipeline::builder(authority, Arc::new(MemoryStore::new()))
         .solver(Http01::standalone(SocketAddr::from((Ipv4Addr::LOCALHOST, port.number()))))

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use acmekit::renewal::due;
 use acmekit::stores::MemoryStore;
-use acmekit::{Authority, CertificateSpec, Clock, Expected, Issuance, Pipeline, Secret, Store, StoreKey};
+use acmekit::{CertificateSpec, Clock, Expected, Issuance, Pipeline, Secret, Store, StoreKey};
 use acmekit::{Condition, Timeouts};
-use acmekit_scenarios::{Nothing, Recorder};
+use acmekit_scenarios::{Nothing, Recorder, trusted};
 use acmekit_server::faults::{Action, Fault};
 use acmekit_server::{Endpoint, MovableClock, RenewalInfo, TestCa};
 
@@ -32,12 +32,7 @@ impl World {
         let ca = TestCa::builder().always_valid().clock(clock.clone()).start().await.unwrap();
         let mut timeouts = Timeouts::default();
         timeouts.request = Duration::from_secs(2);
-        let authority = Authority::custom(&ca.directory_url())
-            .unwrap()
-            .extra_roots_pem(ca.root_pem())
-            .unwrap()
-            .agree_to_terms()
-            .with_timeouts(timeouts);
+        let authority = trusted(&ca.directory_url(), ca.root_pem()).unwrap().with_timeouts(timeouts);
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
         let seen = Recorder::default();
         let pipeline = Pipeline::builder(authority, Arc::clone(&store))
