@@ -1,392 +1,271 @@
-//! Rate limits as Boulder, the software of Let's Encrypt, enforces them.
+//! Rate limits as Let's Encrypt enforces them.
 //!
-//! A [`Policy`] that refuses with Boulder's words and checks and spends where Boulder does
-//! (<https://letsencrypt.org/docs/rate-limits/>, and `ratelimits/limiter.go` of Boulder for words and arithmetic):
+//! What is checked and spent when, as in Boulder (`wfe2`, `ra` and `ratelimits`):
 //!
-//! | limit | checked | spent |
+//! | limit | at newAccount, newOrder | later |
 //! |---|---|---|
-//! | registrations per address, per IPv6 /48 | newAccount | newAccount |
-//! | orders per account | newOrder | newOrder; given back when the order is refused after all |
-//! | certificates per registered domain | newOrder | issuance, unless the same set had a certificate |
-//! | certificates per exact set | newOrder | every issuance |
-//! | failed validations per name and account | newOrder | each failure |
-//! | failures in a row per name and account | newOrder | each failure; forgotten at a success |
+//! | registrations per address, per IPv6 /48 | check and spend | |
+//! | orders per account | check and spend | given back if the order is not stored |
+//! | certificates per registered domain | check | spend at issuance of a set that is new |
+//! | certificates per exact set | check | spend at issuance |
+//! | failures per identifier and account | check | spend at failure |
+//! | consecutive failures | refuse if paused | spend at failure, reset by success |
 //!
-//! A renewal at the time the CA suggested (RFC 9773) is checked against nothing. One whose exact set had a certificate
-//! within 120 days is not checked against orders per account and certificates per domain.
-//!
-//! Boulder adds up to 3 % of chance to `Retry-After`; here it is exact, so that a test can be.
+//! A renewal the CA has asked for ([`Renewal::Suggested`]) is exempt from all of these checks but the pause. Another
+//! one, of an exact set that had a certificate in the last 120 days, is exempt from the limits on orders and
+//! registered domains. No exemption changes what is spent at issuance.
 
-mod gcra;
-#[cfg(test)]
-mod tests;
-
-use std::collections::{BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use acmekit_core::{Clock, Identifier};
 use async_trait::async_trait;
 
+mod bucket;
+mod config;
+mod gcra;
+#[cfg(test)]
+mod tests;
+
+pub use config::{Limit, Limits};
+
 use crate::{AccountId, NewOrder, Policy, Problem, ProblemType, Renewal};
+use bucket::{Bucket, ExactSet, Forgetful};
 use gcra::Decision;
 
-const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a certificate makes the next one for the same identifiers a renewal (Boulder, `wfe2.NewOrder` and
+/// `ra.issueCertificateOuter`).
+const RENEWAL: Duration = DAY.saturating_mul(120);
+/// How long after an unpause no new pause is made (Boulder, `sa.PauseIdentifiers`).
+const GRACE: Duration = DAY.saturating_mul(14);
 
-/// For how long a set that had a certificate counts as being renewed.
-const RENEWAL: Duration = Duration::from_secs(120 * 24 * 60 * 60);
-
-/// After how many buckets the full ones are looked for and dropped.
-const SWEEP: usize = 10_000;
-
-/// So many in such a time; one comes back after each equal part of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limit {
-    count: u32,
-    period: Duration,
-}
-
-impl Limit {
-    /// `count` (at least one) in `period`.
-    pub fn new(count: u32, period: Duration) -> Self {
-        Self { count: count.max(1), period }
-    }
-
-    fn interval(&self) -> Duration {
-        self.period / self.count
-    }
-}
-
-/// The limits of a CA; `None` is no limit.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Limits {
-    /// New accounts from one address.
-    pub registrations_per_address: Option<Limit>,
-    /// New accounts from one IPv6 network of /48.
-    pub registrations_per_ipv6_network: Option<Limit>,
-    /// New orders of one account.
-    pub orders_per_account: Option<Limit>,
-    /// Certificates with a name below one registered domain; addresses and IPv6 networks of /64 count as such.
-    pub certificates_per_domain: Option<Limit>,
-    /// Certificates for exactly the same identifiers.
-    pub certificates_per_set: Option<Limit>,
-    /// Failed validations of one identifier by one account.
-    pub failures: Option<Limit>,
-    /// Failed validations of one identifier by one account with no success in between; then it is paused.
-    pub failures_in_a_row: Option<Limit>,
-}
-
-impl Limits {
-    /// None at all.
-    pub fn none() -> Self {
-        Self::default()
-    }
-
-    /// Those of Let's Encrypt, as published in 2026-08.
-    pub fn lets_encrypt() -> Self {
-        Self {
-            registrations_per_address: Some(Limit::new(10, 3 * HOUR)),
-            registrations_per_ipv6_network: Some(Limit::new(500, 3 * HOUR)),
-            orders_per_account: Some(Limit::new(300, 3 * HOUR)),
-            certificates_per_domain: Some(Limit::new(50, 7 * DAY)),
-            certificates_per_set: Some(Limit::new(5, 7 * DAY)),
-            failures: Some(Limit::new(5, HOUR)),
-            failures_in_a_row: Some(Limit::new(1152, 1152 * DAY)),
-        }
-    }
-
-    /// Those of Let's Encrypt's staging environment, as published in 2026-08.
-    pub fn lets_encrypt_staging() -> Self {
-        Self {
-            registrations_per_address: Some(Limit::new(50, 3 * HOUR)),
-            orders_per_account: Some(Limit::new(1500, 3 * HOUR)),
-            certificates_per_domain: Some(Limit::new(30_000, Duration::from_secs(1))),
-            certificates_per_set: Some(Limit::new(30_000, 7 * DAY)),
-            failures: Some(Limit::new(200, HOUR)),
-            ..Self::lets_encrypt()
-        }
-    }
-}
-
-/// Whose tokens a bucket holds.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Bucket {
-    Address(IpAddr),
-    Network(Ipv6Addr),
-    Account(AccountId),
-    Domain(String),
-    Set(Vec<Identifier>),
-    Failures(AccountId, String),
-    InARow(AccountId, String),
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    /// When each is full again; those that are not there are full.
-    full_at: HashMap<Bucket, SystemTime>,
-    /// When each exact set had its last certificate.
-    issued: HashMap<Vec<Identifier>, SystemTime>,
-    sweep_at: usize,
-}
-
-impl Counts {
-    fn set(&mut self, bucket: Bucket, full: Option<SystemTime>, now: SystemTime) {
-        match full {
-            Some(full) => _ = self.full_at.insert(bucket, full),
-            None => _ = self.full_at.remove(&bucket),
-        }
-        if self.full_at.len() + self.issued.len() > self.sweep_at.max(SWEEP) {
-            self.full_at.retain(|_, full| *full > now);
-            self.issued.retain(|_, at| is_recent(*at, now));
-            // What is left is in use: not looked through again until it has doubled.
-            self.sweep_at = 2 * (self.full_at.len() + self.issued.len());
-        }
-    }
-}
-
-/// Enforces [`Limits`].
+/// A [`Policy`] that limits what accounts may have in a time.
+///
+/// It keeps its buckets in memory, and forgets those that are full.
 #[derive(Debug)]
 pub struct RateLimits {
     limits: Limits,
     clock: Arc<dyn Clock>,
-    counts: Mutex<Counts>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The TAT of each bucket that is not full.
+    buckets: Forgetful<Bucket, SystemTime>,
+    /// When the last certificate was issued.
+    issued: Forgetful<ExactSet, SystemTime>,
+    paused: Forgetful<(AccountId, Identifier), Pause>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pause {
+    Paused,
+    Lifted(SystemTime),
 }
 
 impl RateLimits {
-    /// These limits, by this clock.
+    /// These limits, all buckets full, by this clock.
     pub fn new(limits: Limits, clock: Arc<dyn Clock>) -> Self {
-        Self { limits, clock, counts: Mutex::default() }
+        let state = State { buckets: Forgetful::new(), issued: Forgetful::new(), paused: Forgetful::new() };
+        Self { limits, clock, state: Mutex::new(state) }
     }
 
-    fn counts(&self) -> MutexGuard<'_, Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What stands against a new order, by bucket, and which of them it spends.
-    fn asked_of(&self, order: &NewOrder<'_>, renews: bool) -> Vec<(Bucket, Limit, bool)> {
-        let limits = &self.limits;
-        let mut asked = Vec::new();
-        if !renews {
-            asked.extend(
-                limits.orders_per_account.map(|limit| (Bucket::Account(order.account.clone()), limit, true)),
-            );
-            for domain in domains(order.identifiers) {
-                asked.extend(
-                    limits.certificates_per_domain.map(|limit| (Bucket::Domain(domain), limit, false)),
-                );
+    /// Lifts the pause of an account for all its identifiers, as the self-service portal does, and says for how
+    /// many. For two weeks the account is not paused again for those.
+    pub fn unpause(&self, account: &AccountId) -> usize {
+        let now = self.clock.now();
+        let mut lifted = 0;
+        for ((paused, _), pause) in self.state().paused.iter_mut() {
+            if paused == account && *pause == Pause::Paused {
+                *pause = Pause::Lifted(now);
+                lifted += 1;
             }
         }
-        asked.extend(
-            limits.certificates_per_set.map(|limit| (Bucket::Set(order.identifiers.to_vec()), limit, false)),
-        );
-        for name in names(order.identifiers) {
-            let (account, limit) = (order.account.clone(), limits.failures);
-            asked.extend(limit.map(|limit| (Bucket::Failures(account, name), limit, false)));
-        }
-        asked
+        lifted
+    }
+
+    /// Nothing that is done under the lock can leave half a change behind, so a poisoned one is as good as another.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The text of `wfe2.NewOrder`. There is no portal here that could read a token, so its place holds the account.
+    fn paused(&self, account: &AccountId, identifiers: &[&Identifier]) -> Problem {
+        let names: Vec<_> = identifiers.iter().map(ToString::to_string).collect();
+        Problem::new(
+            ProblemType::RateLimited,
+            format!(
+                "Your account is temporarily prevented from requesting certificates for {} and possibly others. \
+                 Please visit: {}/sfe/v1/unpause?jwt={account}",
+                names.join(", "),
+                self.limits.unpause_url
+            ),
+        )
     }
 }
 
+impl State {
+    fn decide(&self, limits: &Limits, bucket: &Bucket, now: SystemTime) -> Option<(Limit, Decision)> {
+        let limit = bucket.limit(limits)?;
+        Some((limit, gcra::decide(limit, self.buckets.get(bucket).copied(), now, 1)))
+    }
+
+    /// Checks all, and names the limit that is to be waited for longest; among equals the last, as in Boulder.
+    ///
+    /// Boulder compares with the allowed ones too, and lets a request through if one of those would then be exhausted
+    /// for longer: an accident that no client should count on, and not reproduced.
+    fn refusal(&self, limits: &Limits, buckets: &[Bucket], now: SystemTime) -> Option<Problem> {
+        buckets
+            .iter()
+            .filter_map(|bucket| match self.decide(limits, bucket, now)? {
+                (limit, Decision::Refused { retry_at }) => Some((retry_at, bucket, limit)),
+                (_, Decision::Allowed { .. }) => None,
+            })
+            .max_by_key(|(retry_at, ..)| *retry_at)
+            .map(|(retry_at, bucket, limit)| bucket.refusal(limit, retry_at))
+    }
+
+    /// Spends if there is something to spend, and says whether there was.
+    fn spend(&mut self, limits: &Limits, bucket: Bucket, now: SystemTime) -> bool {
+        match self.decide(limits, &bucket, now) {
+            Some((_, Decision::Allowed { tat })) => {
+                self.buckets.insert(bucket, tat, |tat| *tat > now);
+                true
+            }
+            Some((_, Decision::Refused { .. })) => false,
+            None => true,
+        }
+    }
+
+    fn refund(&mut self, limits: &Limits, bucket: Bucket, now: SystemTime) {
+        if let (Some(limit), Some(tat)) = (bucket.limit(limits), self.buckets.get(&bucket).copied()) {
+            self.buckets.insert(bucket, gcra::refund(limit, tat, now, 1), |tat| *tat > now);
+        }
+    }
+
+    fn is_renewal(&self, set: &ExactSet, now: SystemTime) -> bool {
+        self.issued.get(set).is_some_and(|at| is_within(RENEWAL, *at, now))
+    }
+
+    fn is_paused(&self, account: &AccountId, identifier: &Identifier) -> bool {
+        self.paused.get(&(account.clone(), identifier.clone())) == Some(&Pause::Paused)
+    }
+
+    fn pause(&mut self, account: &AccountId, identifier: &Identifier, now: SystemTime) {
+        let key = (account.clone(), identifier.clone());
+        let matters = |pause: &Pause| match pause {
+            Pause::Paused => true,
+            Pause::Lifted(at) => is_within(GRACE, *at, now),
+        };
+        if !self.paused.get(&key).is_some_and(matters) {
+            self.paused.insert(key, Pause::Paused, matters);
+        }
+    }
+}
+
+/// Whether less than `period` has passed since then. A clock that was set back has let no time pass.
+fn is_within(period: Duration, then: SystemTime, now: SystemTime) -> bool {
+    now.duration_since(then).map_or(true, |elapsed| elapsed < period)
+}
+
 #[async_trait]
+#[deny(clippy::missing_trait_methods)]
 impl Policy for RateLimits {
     async fn new_account(&self, from: Option<IpAddr>) -> Result<(), Problem> {
         let Some(from) = from else { return Ok(()) };
-        let mut asked = Vec::new();
-        asked.extend(self.limits.registrations_per_address.map(|limit| (Bucket::Address(from), limit, true)));
-        if let IpAddr::V6(address) = from {
-            let network = Bucket::Network(network(address, 48));
-            asked.extend(self.limits.registrations_per_ipv6_network.map(|limit| (network, limit, true)));
+        let (now, buckets) = (self.clock.now(), Bucket::registrations(from));
+        let mut state = self.state();
+        if let Some(refusal) = state.refusal(&self.limits, &buckets, now) {
+            return Err(refusal);
         }
-        ask(&mut self.counts(), asked, self.clock.now())
+        for bucket in buckets {
+            state.spend(&self.limits, bucket, now);
+        }
+        Ok(())
     }
 
     async fn new_order(&self, order: &NewOrder<'_>) -> Result<(), Problem> {
         let now = self.clock.now();
-        let mut counts = self.counts();
-        if let Some(limit) = &self.limits.failures_in_a_row {
-            let paused = names(order.identifiers).into_iter().find(|name| {
-                let bucket = Bucket::InARow(order.account.clone(), name.clone());
-                matches!(gcra::take(limit, counts.full_at.get(&bucket).copied(), now), Decision::Denied(_))
-            });
-            if let Some(name) = paused {
-                return Err(Problem::new(
-                    ProblemType::RateLimited,
-                    format!(
-                        "Your account is temporarily prevented from requesting certificates for {name} and possibly others. Please visit: https://ca.example.test/unpause"
-                    ),
-                ));
-            }
+        let set = ExactSet::new(order.identifiers);
+        let mut state = self.state();
+
+        // Boulder looks for a pause before it looks at `replaces`.
+        let paused: Vec<_> = order
+            .identifiers
+            .iter()
+            .filter(|identifier| state.is_paused(order.account, identifier))
+            .collect();
+        if !paused.is_empty() {
+            return Err(self.paused(order.account, &paused));
         }
         if order.renewal == Renewal::Suggested {
             return Ok(());
         }
-        let renews = counts.issued.get(order.identifiers).is_some_and(|at| is_recent(*at, now));
-        let asked = self.asked_of(order, renews);
-        ask(&mut counts, asked, now)
+
+        let is_renewal = state.is_renewal(&set, now);
+        let orders = Bucket::OrdersPerAccount(order.account.clone());
+        let failures = order
+            .identifiers
+            .iter()
+            .map(|identifier| Bucket::Failures(order.account.clone(), identifier.clone()));
+        let mut buckets = Vec::new();
+        if !is_renewal {
+            buckets.push(orders.clone());
+        }
+        buckets.extend(failures);
+        if !is_renewal {
+            buckets.extend(Bucket::domains(order.identifiers));
+        }
+        buckets.push(Bucket::CertificatesPerSet(set));
+        if let Some(refusal) = state.refusal(&self.limits, &buckets, now) {
+            return Err(refusal);
+        }
+        if !is_renewal {
+            state.spend(&self.limits, orders, now);
+        }
+        Ok(())
     }
 
     async fn order_refused(&self, order: &NewOrder<'_>) {
         let now = self.clock.now();
-        let mut counts = self.counts();
-        let renews = counts.issued.get(order.identifiers).is_some_and(|at| is_recent(*at, now));
-        // Nothing is given back that was not spent.
-        if let Some(limit) = &self.limits.orders_per_account
-            && !renews
-            && order.renewal == Renewal::No
-        {
-            let bucket = Bucket::Account(order.account.clone());
-            let full = gcra::give_back(limit, counts.full_at.get(&bucket).copied(), now);
-            counts.set(bucket, full, now);
+        let mut state = self.state();
+        let is_exempt =
+            order.renewal == Renewal::Suggested || state.is_renewal(&ExactSet::new(order.identifiers), now);
+        if !is_exempt {
+            state.refund(&self.limits, Bucket::OrdersPerAccount(order.account.clone()), now);
         }
     }
 
+    /// Boulder keeps the `*.` in an authorization's identifier, and so counts a wildcard apart from its domain: the
+    /// identifier here is the order's.
     async fn validation_failed(&self, account: &AccountId, identifier: &Identifier) {
         let now = self.clock.now();
-        let mut counts = self.counts();
-        let name = name(identifier);
-        for (bucket, limit) in [
-            (Bucket::Failures(account.clone(), name.clone()), &self.limits.failures),
-            (Bucket::InARow(account.clone(), name), &self.limits.failures_in_a_row),
-        ] {
-            if let Some(limit) = limit {
-                let full = gcra::take_at_most(limit, counts.full_at.get(&bucket).copied(), now);
-                counts.set(bucket, full, now);
-            }
+        let mut state = self.state();
+        state.spend(&self.limits, Bucket::Failures(account.clone(), identifier.clone()), now);
+        let consecutive = Bucket::ConsecutiveFailures(account.clone(), identifier.clone());
+        if !state.spend(&self.limits, consecutive, now) {
+            state.pause(account, identifier, now);
         }
     }
 
     async fn validation_succeeded(&self, account: &AccountId, identifier: &Identifier) {
-        let now = self.clock.now();
-        self.counts().set(Bucket::InARow(account.clone(), name(identifier)), None, now);
+        let consecutive = Bucket::ConsecutiveFailures(account.clone(), identifier.clone());
+        self.state().buckets.remove(&consecutive);
     }
 
-    async fn issued(&self, _: &AccountId, identifiers: &[Identifier]) {
+    async fn issued(&self, _account: &AccountId, identifiers: &[Identifier]) {
         let now = self.clock.now();
-        let mut counts = self.counts();
-        let renews = counts.issued.get(identifiers).is_some_and(|at| is_recent(*at, now));
-        let mut spent = Vec::new();
-        spent
-            .extend(self.limits.certificates_per_set.map(|limit| (Bucket::Set(identifiers.to_vec()), limit)));
-        if let Some(limit) = self.limits.certificates_per_domain
-            && !renews
-        {
-            spent.extend(domains(identifiers).into_iter().map(|domain| (Bucket::Domain(domain), limit)));
-        }
-        for (bucket, limit) in spent {
-            let full = gcra::take_at_most(&limit, counts.full_at.get(&bucket).copied(), now);
-            counts.set(bucket, full, now);
-        }
-        counts.issued.insert(identifiers.to_vec(), now);
-    }
-}
-
-/// Checks all, and spends what is to be spent only if all allow it. Of several that do not, the one that lasts longest
-/// is told.
-fn ask(counts: &mut Counts, asked: Vec<(Bucket, Limit, bool)>, now: SystemTime) -> Result<(), Problem> {
-    let mut spent = Vec::new();
-    let mut longest: Option<(SystemTime, Problem)> = None;
-    for (bucket, limit, spends) in asked {
-        match gcra::take(&limit, counts.full_at.get(&bucket).copied(), now) {
-            Decision::Allowed(full) if spends => spent.push((bucket, full)),
-            Decision::Allowed(_) => {}
-            Decision::Denied(until) if longest.as_ref().is_none_or(|(known, _)| *known < until) => {
-                longest = Some((until, refusal(&bucket, &limit, until)));
+        let set = ExactSet::new(identifiers);
+        let mut state = self.state();
+        if !state.is_renewal(&set, now) {
+            for bucket in Bucket::domains(identifiers) {
+                state.spend(&self.limits, bucket, now);
             }
-            Decision::Denied(_) => {}
         }
+        state.spend(&self.limits, Bucket::CertificatesPerSet(set.clone()), now);
+        state.issued.insert(set, now, |at| is_within(RENEWAL, *at, now));
     }
-    if let Some((_, problem)) = longest {
-        return Err(problem);
-    }
-    for (bucket, full) in spent {
-        counts.set(bucket, Some(full), now);
-    }
-    Ok(())
-}
-
-/// In Boulder's words.
-fn refusal(bucket: &Bucket, limit: &Limit, until: SystemTime) -> Problem {
-    let count = limit.count;
-    let (what, page) = match bucket {
-        Bucket::Address(_) => (
-            format!("too many new registrations ({count}) from this IP address"),
-            "new-registrations-per-ip-address",
-        ),
-        Bucket::Network(_) => (
-            format!("too many new registrations ({count}) from this /48 subnet of IPv6 addresses"),
-            "new-registrations-per-ipv6-range",
-        ),
-        Bucket::Account(_) => {
-            (format!("too many new orders ({count}) from this account"), "new-orders-per-account")
-        }
-        Bucket::Domain(domain) => (
-            format!("too many certificates ({count}) already issued for {domain:?}"),
-            "new-certificates-per-registered-domain",
-        ),
-        Bucket::Set(_) => (
-            format!("too many certificates ({count}) already issued for this exact set of identifiers"),
-            "new-certificates-per-exact-set-of-identifiers",
-        ),
-        Bucket::Failures(_, name) | Bucket::InARow(_, name) => (
-            format!("too many failed authorizations ({count}) for {name:?}"),
-            "authorization-failures-per-identifier-per-account",
-        ),
-    };
-    // Told in whole seconds: rounded up, so that who waits as told is let in.
-    let until = match until.duration_since(SystemTime::UNIX_EPOCH).map(|since| since.subsec_nanos()) {
-        Ok(part) if part > 0 => until + Duration::new(1, 0) - Duration::new(0, part),
-        _ => until,
-    };
-    let at =
-        jiff::Timestamp::try_from(until).unwrap_or(jiff::Timestamp::MAX).strftime("%Y-%m-%d %H:%M:%S UTC");
-    let period = period(limit.period);
-    Problem::new(
-        ProblemType::RateLimited,
-        format!("{what} in the last {period}, retry after {at}: see https://letsencrypt.org/docs/rate-limits/#{page}"),
-    )
-    .with_retry_at(until)
-}
-
-/// As Go writes a duration: `3h0m0s`.
-fn period(period: Duration) -> String {
-    let seconds = period.as_secs();
-    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, 0, seconds) => format!("{seconds}s"),
-        (0, minutes, seconds) => format!("{minutes}m{seconds}s"),
-        (hours, minutes, seconds) => format!("{hours}h{minutes}m{seconds}s"),
-    }
-}
-
-fn is_recent(at: SystemTime, now: SystemTime) -> bool {
-    now.duration_since(at).is_ok_and(|ago| ago <= RENEWAL)
-}
-
-/// What is under validation: of a wildcard its domain.
-fn name(identifier: &Identifier) -> String {
-    identifier.domain().map_or_else(|| identifier.to_string(), ToString::to_string)
-}
-
-fn names(identifiers: &[Identifier]) -> BTreeSet<String> {
-    identifiers.iter().map(name).collect()
-}
-
-/// The registered domains of the names, by the whole Public Suffix List, its private part too, as Boulder has it; a name
-/// that is itself a suffix counts for itself.
-fn domains(identifiers: &[Identifier]) -> BTreeSet<String> {
-    let domain = |identifier: &Identifier| match identifier {
-        Identifier::Ip(IpAddr::V6(address)) => format!("{}/64", network(*address, 64)),
-        Identifier::Ip(address) => address.to_string(),
-        other => {
-            let name = name(other);
-            psl::domain_str(&name).map_or(name.clone(), str::to_owned)
-        }
-    };
-    identifiers.iter().map(domain).collect()
-}
-
-fn network(address: Ipv6Addr, bits: u32) -> Ipv6Addr {
-    Ipv6Addr::from_bits(address.to_bits() >> (128 - bits) << (128 - bits))
 }
