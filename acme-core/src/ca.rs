@@ -50,6 +50,13 @@ pub(crate) struct Polled {
     pub(crate) retry_after: Option<Duration>,
 }
 
+/// An order the CA has just made, of which no more than its URL has been looked at.
+#[derive(Debug)]
+pub(crate) struct NewOrder {
+    pub(crate) url: String,
+    reply: Reply,
+}
+
 impl Ca {
     pub(crate) fn new(authority: Authority, clock: Arc<dyn Clock>) -> Result<Self> {
         let transport = Transport::new(&authority, clock)?;
@@ -133,7 +140,7 @@ impl Ca {
         identifiers: &BTreeSet<Identifier>,
         profile: Option<&str>,
         replaces: Option<&str>,
-    ) -> Result<OrderSnapshot> {
+    ) -> Result<NewOrder> {
         let directory = self.directory().await?;
         let mut payload = json!({ "identifiers": wire::identifiers(identifiers) });
         if let Some(profile) = profile {
@@ -160,8 +167,12 @@ impl Ca {
             }
             done => done?,
         };
-        let location = reply.location("newOrder", url)?;
-        Ok(self.snapshot(account, reply, location, true).await?.order)
+        Ok(NewOrder { url: reply.location("newOrder", url)?, reply })
+    }
+
+    /// The order just made, with its authorizations. Its URL is to be written down before.
+    pub(crate) async fn opened(&self, account: &Account, order: NewOrder) -> Result<OrderSnapshot> {
+        Ok(self.snapshot(account, order.reply, order.url, true).await?.order)
     }
 
     /// When the CA suggests to renew a certificate (RFC 9773), and when it wants to be asked again; `None` if it has no

@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures_util::future::{join_all, try_join_all};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 
-use crate::ca::Polled;
 use crate::ca::account::Account;
+use crate::ca::{NewOrder, Polled};
 use crate::effect::effect;
 use crate::journal::{Attempt, Journal, Presented};
 use crate::order::{AuthorizationSnapshot, ChallengeStatus, OrderSnapshot, Step, next_step};
@@ -135,20 +135,20 @@ impl<'a> Run<'a> {
 
     /// Orders, and writes down the order's URL before anything else happens.
     async fn create_order(&mut self) -> Result<OrderSnapshot> {
-        let order = match effect("order.new", self.new_order()).await {
+        let made = match effect("order.new", self.new_order()).await {
             Err(error) if has_lost_account(&error) => {
                 self.account = self.pipeline.account_again(self.spec.id(), &self.account).await?;
                 effect("order.new", self.new_order()).await?
             }
             done => done?,
         };
-        self.attempt_mut()?.order = Some(order.url.clone());
+        self.attempt_mut()?.order = Some(made.url.clone());
         self.journal.write("journal.order").await?;
-        self.tell(What::OrderCreated { order: order.url.clone() });
-        Ok(order)
+        self.tell(What::OrderCreated { order: made.url.clone() });
+        self.pipeline.ca.opened(&self.account, made).await
     }
 
-    async fn new_order(&self) -> Result<OrderSnapshot> {
+    async fn new_order(&self) -> Result<NewOrder> {
         let profile = self.spec.wanted_profile();
         let replaces = self.replaces.as_deref();
         self.pipeline.ca.new_order(&self.account, self.spec.identifiers(), profile, replaces).await
@@ -296,12 +296,10 @@ impl<'a> Run<'a> {
         let deadline = Deadline::after(timeouts.present);
         let plans: Vec<_> = authorizations.iter().map(|authz| self.plan(authz, deadline).boxed()).collect();
         let plans = try_join_all(plans).await?;
+        self.supersede(&plans).await;
         for plan in &plans {
             let presented = &mut self.journal.record.presented;
-            presented.retain(|old| {
-                old.authorization != plan.authorization || old.presentation == plan.presentation
-            });
-            if !presented.iter().any(|old| old.authorization == plan.authorization) {
+            if !presented.iter().any(|old| plan.is_of(old)) {
                 presented.push(Presented::new(plan.authorization.clone(), plan.presentation.clone()));
             }
         }
@@ -309,22 +307,35 @@ impl<'a> Run<'a> {
 
         // Put it up.
         let up: Vec<_> = plans.iter().map(|plan| plan.present(deadline).boxed()).collect();
-        let up: Vec<Presentation> = stream::iter(up).buffered(PARALLEL).try_collect().await?;
+        // All that was begun ends, also when one fails: what is dropped midway could still come into being, after the
+        // clean-up has found nothing to take away.
+        let up: Vec<Result<Presentation>> = stream::iter(up).buffered(PARALLEL).collect().await;
+        let mut failed = None;
         for (plan, presentation) in plans.iter().zip(up) {
+            let presentation = match presentation {
+                Ok(presentation) => presentation,
+                Err(error) => {
+                    failed = failed.or(Some(error));
+                    continue;
+                }
+            };
             let identifier = presentation.challenge().identifier.clone();
             self.tell(What::ChallengePresented { identifier, kind: plan.solver.kind() });
             for presented in &mut self.journal.record.presented {
-                if presented.authorization == plan.authorization {
+                if plan.is_of(presented) {
                     presented.presentation = presentation.clone();
                 }
             }
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
 
         // Wait once for all.
         let started = Deadline::after(timeouts.ready);
         let mut ready = Vec::new();
         for presented in &self.journal.record.presented {
-            if let Some(plan) = plans.iter().find(|plan| plan.authorization == presented.authorization) {
+            if let Some(plan) = plans.iter().find(|plan| plan.is_of(presented)) {
                 let seen = plan.solver.ready(&presented.presentation, started);
                 ready.push(started.run("solver.ready", "propagation", seen).boxed());
             }
@@ -335,7 +346,7 @@ impl<'a> Run<'a> {
         // Write down by what it can be taken away, and that the CA hears of it now; then tell.
         let now = self.pipeline.now();
         for presented in &mut self.journal.record.presented {
-            if plans.iter().any(|plan| plan.authorization == presented.authorization) {
+            if plans.iter().any(|plan| plan.is_of(presented)) {
                 presented.told_at = Some(now);
             }
         }
@@ -409,6 +420,19 @@ impl<'a> Run<'a> {
         }))
     }
 
+    /// Takes away what an earlier run put up for the same authorizations by other challenges: with other solvers, or
+    /// another account key. What cannot be taken away stays in the journal, beside what is put up now.
+    async fn supersede(&mut self, plans: &[Plan]) {
+        let (old, kept) = std::mem::take(&mut self.journal.record.presented).into_iter().partition(|old| {
+            plans.iter().any(|plan| plan.authorization == old.authorization && !plan.is_of(old))
+        });
+        self.journal.record.presented = kept;
+        let left = take_away_all(self.pipeline, &mut self.journal, old).await;
+        if let Some(error) = left {
+            tracing::warn!(%error, "what an earlier run put up is left for a later clean-up");
+        }
+    }
+
     fn attempt(&self) -> Result<&Attempt> {
         self.journal.record.attempt.as_ref().ok_or_else(no_attempt)
     }
@@ -433,6 +457,12 @@ struct Plan {
 }
 
 impl Plan {
+    /// Whether the journal's entry is what this plan puts up.
+    fn is_of(&self, presented: &Presented) -> bool {
+        self.authorization == presented.authorization
+            && self.presentation.challenge() == presented.presentation.challenge()
+    }
+
     async fn present(&self, deadline: Deadline) -> Result<Presentation> {
         let work =
             deadline.run("solver.present", "present", self.solver.present(&self.presentation, deadline));
@@ -449,22 +479,40 @@ pub(crate) enum Which {
     NotNeeded,
 }
 
-/// Takes away what the journal names, and writes down what is gone. What cannot be taken away
-/// stays in the journal; the first reason is the error.
-pub(crate) async fn clean_up(pipeline: &Pipeline, journal: &mut Journal<'_>, which: Which) -> Result<()> {
+/// Takes away what the journal names, and writes down what is gone. What cannot be taken away stays in the journal, and
+/// the first reason is answered.
+///
+/// # Errors
+/// Only if the journal cannot be written.
+pub(crate) async fn clean_up(
+    pipeline: &Pipeline,
+    journal: &mut Journal<'_>,
+    which: Which,
+) -> Result<Option<Error>> {
     let (now, patience) = (pipeline.now(), pipeline.ca.authority.timeouts().poll);
     let (kept, presented): (Vec<_>, Vec<_>) = std::mem::take(&mut journal.record.presented)
         .into_iter()
         .partition(|presented| which == Which::NotNeeded && presented.may_be_needed(now, patience));
     journal.record.presented = kept;
     if presented.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
+    let left = take_away_all(pipeline, journal, presented).await;
+    journal.write("journal.cleaned").await?;
+    Ok(left)
+}
+
+/// Takes these away; what cannot be goes back into the journal's record, and the first reason is answered.
+async fn take_away_all(
+    pipeline: &Pipeline,
+    journal: &mut Journal<'_>,
+    presented: Vec<Presented>,
+) -> Option<Error> {
     let deadline = Deadline::after(pipeline.ca.authority.timeouts().cleanup);
     let work: Vec<_> =
         presented.iter().map(|presented| take_away(pipeline, presented, deadline).boxed()).collect();
     let work = join_all(work).await;
-    let mut failed = None;
+    let mut left = None;
     for (presented, gone) in presented.into_iter().zip(work) {
         let identifier = presented.presentation.challenge().identifier.clone();
         match gone {
@@ -473,25 +521,21 @@ pub(crate) async fn clean_up(pipeline: &Pipeline, journal: &mut Journal<'_>, whi
                 let told = What::CleanupFailed { identifier, error: error.to_string() };
                 pipeline.tell(&journal.record.certificate, told);
                 journal.record.presented.push(presented);
-                failed = failed.or(Some(error));
+                left = left.or(Some(error));
             }
         }
     }
-    journal.write("journal.cleaned").await?;
-    failed.map_or(Ok(()), Err)
+    left
 }
 
 /// As [`clean_up`], where what stays behind must not stand in the certificate's way: it has been
-/// told as an event and is in the journal. A journal that cannot be written does.
+/// told as an event and is in the journal.
 pub(crate) async fn clean_up_quietly(
     pipeline: &Pipeline,
     journal: &mut Journal<'_>,
     which: Which,
 ) -> Result<()> {
-    match clean_up(pipeline, journal, which).await {
-        Err(error) if matches!(error.kind(), ErrorKind::Storage | ErrorKind::Conflict) => Err(error),
-        _ => Ok(()),
-    }
+    clean_up(pipeline, journal, which).await.map(drop)
 }
 
 async fn take_away(pipeline: &Pipeline, presented: &Presented, deadline: Deadline) -> Result<()> {
@@ -520,7 +564,11 @@ fn is_silence(error: &Error) -> bool {
 
 /// The CA says that there is no such thing, or that it is not this account's.
 fn is_gone(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Auth) || has_lost_account(error)
+    // A refusal without ACME's own words is a proxy's, and one that a person must act on is no end.
+    let refused = error.problem().is_some_and(|problem| {
+        error.kind() == ErrorKind::Auth && problem.acme_type() != "userActionRequired"
+    });
+    error.kind() == ErrorKind::NotFound || refused || has_lost_account(error)
 }
 
 fn has_lost_account(error: &Error) -> bool {

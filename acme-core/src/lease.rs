@@ -39,12 +39,32 @@ pub(crate) async fn holding<T>(
     lease: &Lease,
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
-    let mut work = std::pin::pin!(work);
+    // Side by side: a renewal may wait in line behind a lock that the work itself is about to get. The lease comes
+    // first, so that work that wakes up too late is not gone on with.
+    tokio::select! {
+        biased;
+        lost = hold(store, lease) => Err(lost),
+        done = work => done,
+    }
+}
+
+/// Renews the lease for ever; ends with why it is lost. A store that cannot be written for a moment has not lost it.
+async fn hold(store: &dyn Store, lease: &Lease) -> Error {
+    let ttl = lease.ttl();
+    let (mut good, mut pause) = (Deadline::after(ttl), ttl / 3);
     loop {
-        tokio::select! {
-            biased;
-            done = &mut work => return done,
-            () = tokio::time::sleep(lease.ttl() / 3) => store.renew(lease).await?,
+        tokio::time::sleep(pause).await;
+        let from_now = Deadline::after(ttl);
+        match store.renew(lease).await {
+            Ok(()) => (good, pause) = (from_now, ttl / 3),
+            Err(error) if error.kind() == ErrorKind::Conflict || good.remaining() < ttl / 6 => return error,
+            Err(error) => {
+                tracing::warn!(%error, lease = %lease.name(), "the lease could not be renewed yet");
+                pause = ttl / 30;
+            }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -248,12 +248,12 @@ impl Pipeline {
         let work = async {
             let mut journal = Journal::open(&*self.store, &lease, id).await?;
             let before = journal.record.presented.len();
-            let cleaned = issue::clean_up(self, &mut journal, Which::NotNeeded).await;
+            let left = issue::clean_up(self, &mut journal, Which::NotNeeded).await?;
             let swept = before - journal.record.presented.len();
             if journal.record.attempt.is_none() && journal.record.presented.is_empty() {
                 journal.close().await?;
             }
-            cleaned.map(|()| swept)
+            left.map_or(Ok(swept), Err)
         };
         lease::holding(&*self.store, &lease, work).await
     }
@@ -292,15 +292,16 @@ impl Pipeline {
         };
         let due = decision.is_none_or(|decision| decision.at <= self.clock.now());
         let mut journal = Journal::open(&*self.store, lease, spec.id()).await?;
+        // An order whose certificate is stored already has come to its end: the crash fell between storing the bundle
+        // and closing the journal. It is closed now, or the same certificate would be downloaded again for a renewal.
+        let ended = matches!((&stored, &journal.record.attempt), (Some((bundle, _)), Some(attempt))
+            if attempt.order.as_deref() == Some(bundle.origin().order.as_str()));
+        if ended {
+            issue::clean_up_quietly(self, &mut journal, Which::All).await?;
+            journal.close().await?;
+        }
         let done = stored.as_ref().filter(|(bundle, version)| {
-            // An order whose certificate is stored already has come to its end: the crash fell
-            // between storing the bundle and closing the journal.
-            let ended = journal
-                .record
-                .attempt
-                .as_ref()
-                .is_some_and(|attempt| attempt.order.as_deref() == Some(bundle.origin().order.as_str()));
-            let underway = journal.record.attempt.is_some() && !ended;
+            let underway = journal.record.attempt.is_some();
             let renewed_meanwhile = Some(*version) != seen;
             let wanted = force && !renewed_meanwhile && !ended;
             !underway && !wanted && !due && self.is_fit(spec, bundle)

@@ -1,0 +1,205 @@
+//! What is left half done is gone on with, in ways the crash matrix does not come by: other solvers, later clocks.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use acmekit::stores::MemoryStore;
+use acmekit::{
+    Authority, CertificateSpec, Challenge, ChallengeKind, ChallengeSolver, Condition, Deadline, Entry, Error,
+    ErrorKind, Lease, Pipeline, Presentation, Result, Secret, Store, StoreKey, Version, async_trait,
+};
+use acmekit_scenarios::{Nothing, trusted};
+use acmekit_server::faults::{Fault, presets};
+use acmekit_server::{Endpoint, MovableClock, TestCa};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+fn spec() -> CertificateSpec {
+    CertificateSpec::new(["www.example.test"]).unwrap()
+}
+
+fn authority(ca: &TestCa) -> Authority {
+    trusted(&ca.directory_url(), ca.root_pem()).unwrap()
+}
+
+#[tokio::test]
+async fn an_order_is_written_down_before_its_authorizations_are_read() {
+    let ca = TestCa::builder()
+        .always_valid()
+        .settings(|settings| settings.reuse_orders = false)
+        .start()
+        .await
+        .unwrap();
+    let acme = Pipeline::builder(authority(&ca), Arc::new(MemoryStore::new()))
+        .solver(Nothing::default())
+        .build()
+        .unwrap();
+    ca.faults().add(Fault::new(Endpoint::Authorization, presets::html_502()).always());
+    for _ in 0..3 {
+        acme.obtain(&spec()).await.unwrap_err();
+    }
+    assert_eq!(ca.state().orders().len(), 1, "each run has ordered anew");
+    ca.faults().clear();
+    acme.obtain(&spec()).await.unwrap();
+    assert_eq!(ca.state().orders().len(), 1);
+}
+
+/// A store in which, while told so, no journal can be deleted: as if the process were killed just before.
+#[derive(Debug, Default)]
+struct Sticky {
+    store: MemoryStore,
+    sticks: AtomicBool,
+}
+
+#[async_trait]
+impl Store for Sticky {
+    async fn load(&self, key: &StoreKey) -> Result<Option<Entry>> {
+        self.store.load(key).await
+    }
+    async fn save(&self, key: &StoreKey, value: &Secret<Vec<u8>>, condition: &Condition) -> Result<Version> {
+        self.store.save(key, value, condition).await
+    }
+    async fn delete(&self, key: &StoreKey, condition: &Condition) -> Result<()> {
+        if self.sticks.load(Ordering::SeqCst) && key.as_str().starts_with("journals/") {
+            return Err(Error::new(ErrorKind::Storage, "test.delete", "killed here"));
+        }
+        self.store.delete(key, condition).await
+    }
+    async fn list(&self, prefix: &StoreKey) -> Result<Vec<StoreKey>> {
+        self.store.list(prefix).await
+    }
+    async fn lease(&self, name: &StoreKey, ttl: Duration) -> Result<Option<Lease>> {
+        self.store.lease(name, ttl).await
+    }
+    async fn renew(&self, lease: &Lease) -> Result<()> {
+        self.store.renew(lease).await
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_ended_before_its_journal_did_is_no_renewal_later() {
+    let clock = MovableClock::new();
+    let ca = TestCa::builder().always_valid().clock(clock.clone()).start().await.unwrap();
+    let store = Arc::new(Sticky::default());
+    let acme = Pipeline::builder(authority(&ca), store.clone())
+        .solver(Nothing::default())
+        .clock(Arc::new(clock.clone()))
+        .build()
+        .unwrap();
+    store.sticks.store(true, Ordering::SeqCst);
+    acme.obtain(&spec()).await.unwrap_err();
+    let first = acme.load(spec().id()).await.unwrap().expect("it was stored");
+    store.sticks.store(false, Ordering::SeqCst);
+    // Nobody asks again before the certificate is due.
+    clock.advance(70 * DAY);
+    let renewed = acme.obtain(&spec()).await.unwrap();
+    assert!(renewed.fresh);
+    assert_ne!(
+        renewed.bundle.facts().serial,
+        first.facts().serial,
+        "the old certificate was downloaded again"
+    );
+    assert_eq!(ca.certificates_issued(), 2);
+    assert_eq!(store.list(&"journals".parse().unwrap()).await.unwrap(), []);
+}
+
+/// Keeps what stands here, and may wait for ever until it can be seen.
+#[derive(Debug, Clone)]
+struct Board {
+    kind: ChallengeKind,
+    standing: Arc<Mutex<BTreeSet<String>>>,
+    waits: bool,
+}
+
+impl Board {
+    fn new(kind: ChallengeKind) -> Self {
+        Self { kind, standing: Arc::default(), waits: false }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut BTreeSet<String>)) {
+        change(&mut self.standing.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn count(&self) -> usize {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
+#[async_trait]
+impl ChallengeSolver for Board {
+    fn kind(&self) -> ChallengeKind {
+        self.kind.clone()
+    }
+    async fn prepare(&self, challenge: &Challenge, _: Deadline) -> Result<Presentation> {
+        Ok(Presentation::new(challenge.clone()))
+    }
+    async fn present(&self, presentation: &Presentation, _: Deadline) -> Result<Presentation> {
+        let token = presentation.challenge().token.clone();
+        self.change(|standing| {
+            standing.insert(token);
+        });
+        Ok(presentation.clone())
+    }
+    async fn ready(&self, _: &Presentation, _: Deadline) -> Result<()> {
+        if self.waits {
+            std::future::pending::<()>().await;
+        }
+        Ok(())
+    }
+    async fn cleanup(&self, presentation: &Presentation, _: Deadline) -> Result<()> {
+        let token = presentation.challenge().token.clone();
+        self.change(|standing| {
+            standing.remove(&token);
+        });
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_another_solver_put_up_before_a_crash_is_taken_away() {
+    let ca = TestCa::builder().always_valid().start().await.unwrap();
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let dns = Board::new(ChallengeKind::Dns01);
+    let http = Board::new(ChallengeKind::Http01);
+    let killed = Pipeline::builder(authority(&ca), Arc::clone(&store))
+        .solver(Board { waits: true, ..dns.clone() })
+        .build()
+        .unwrap();
+    // Dropped where it waits: like being killed.
+    let dropped = tokio::time::timeout(Duration::from_secs(2), killed.obtain(&spec())).await;
+    assert!(dropped.is_err());
+    assert_eq!(dns.count(), 1);
+    // The next release of the program proves by http-01, and can still take away what dns-01 left.
+    let next = Pipeline::builder(authority(&ca), Arc::clone(&store))
+        .solver(http.clone())
+        .solver(dns.clone())
+        .build()
+        .unwrap();
+    next.obtain(&spec()).await.unwrap();
+    assert_eq!((dns.count(), http.count()), (0, 0));
+    assert_eq!(ca.state().orders().len(), 1, "the same order went on");
+}
+
+#[tokio::test]
+async fn what_no_solver_can_take_away_any_more_stays_in_the_journal() {
+    let ca = TestCa::builder().always_valid().start().await.unwrap();
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let dns = Board::new(ChallengeKind::Dns01);
+    let http = Board::new(ChallengeKind::Http01);
+    let build = |solver: &Board| {
+        Pipeline::builder(authority(&ca), Arc::clone(&store)).solver(solver.clone()).build().unwrap()
+    };
+    let killed = build(&Board { waits: true, ..dns.clone() });
+    let dropped = tokio::time::timeout(Duration::from_secs(2), killed.obtain(&spec())).await;
+    assert!(dropped.is_err());
+    build(&http).obtain(&spec()).await.unwrap();
+    assert_eq!((dns.count(), http.count()), (1, 0));
+    // Once the solver is back, the sweep finds it.
+    assert_eq!(build(&dns).sweep().await.unwrap(), 1);
+    assert_eq!(dns.count(), 0);
+    assert_eq!(store.list(&"journals".parse().unwrap()).await.unwrap(), []);
+}
