@@ -75,7 +75,11 @@ impl Ca {
                 ),
             })
         };
-        self.directory.get_or_try_init(fetch).await
+        // One at a time fetches it. Who waits behind others that a silent CA costs their time has an end, too.
+        let patience = self.authority.timeouts().lease;
+        Deadline::after(patience)
+            .run("ca.directory", "directory", self.directory.get_or_try_init(fetch))
+            .await
     }
 
     /// A signed request (RFC 8555 section 6.2). A rejected nonce costs a new signature, never a

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::ca::Ca;
 use crate::ca::account::{self, Account};
@@ -322,6 +322,8 @@ impl Pipeline {
                 (bundle, true)
             }
         };
+        // Whoever was stopped for longer than the lease lasts must not put an old certificate over a newer one.
+        self.store.renew(lease).await?;
         let deployments = self.deploy(&bundle).await;
         let renew_at = match decision {
             Some(decision) if !fresh => decision.at,
@@ -462,7 +464,7 @@ impl Pipeline {
 
     /// The account, loaded or made once per pipeline.
     async fn account(&self, certificate: &CertificateId) -> Result<Arc<Account>> {
-        let mut slot = self.account.lock().await;
+        let mut slot = self.account_slot().await?;
         if let Some(account) = &*slot {
             return Ok(Arc::clone(account));
         }
@@ -473,6 +475,13 @@ impl Pipeline {
         Ok(account)
     }
 
+    /// One at a time asks for the account. Who waits behind others that a silent CA costs their time has an end, too.
+    async fn account_slot(&self) -> Result<MutexGuard<'_, Option<Arc<Account>>>> {
+        let turn = async { Ok(self.account.lock().await) };
+        let patience = self.ca.authority.timeouts().lease;
+        Deadline::after(patience).run("pipeline.account", "waiting for the account", turn).await
+    }
+
     /// The CA does not know the account any more: registers the same key again.
     pub(crate) async fn account_again(
         &self,
@@ -480,7 +489,7 @@ impl Pipeline {
         lost: &Account,
     ) -> Result<Arc<Account>> {
         account::forget_url(&self.ca, &*self.store, &lost.url).await?;
-        let mut slot = self.account.lock().await;
+        let mut slot = self.account_slot().await?;
         if slot.as_ref().is_some_and(|account| account.url == lost.url) {
             *slot = None;
         }

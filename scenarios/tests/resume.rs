@@ -3,14 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use acmekit::stores::MemoryStore;
 use acmekit::{
-    Authority, CertificateSpec, Challenge, ChallengeKind, ChallengeSolver, Condition, Deadline, Entry, Error,
-    ErrorKind, Lease, Pipeline, Presentation, Result, Secret, Store, StoreKey, Version, async_trait,
+    Authority, Bundle, CertificateId, CertificateSpec, Challenge, ChallengeKind, ChallengeSolver, Condition,
+    Deadline, Deployer, Entry, Error, ErrorKind, Lease, Outcome, Pipeline, Presentation, Result, Secret,
+    Store, StoreKey, Version, async_trait,
 };
 use acmekit_scenarios::{Nothing, trusted};
 use acmekit_server::faults::{Fault, presets};
@@ -53,6 +54,8 @@ async fn an_order_is_written_down_before_its_authorizations_are_read() {
 struct Sticky {
     store: MemoryStore,
     sticks: AtomicBool,
+    /// Somebody else has taken over every lease.
+    taken: AtomicBool,
 }
 
 #[async_trait]
@@ -76,6 +79,9 @@ impl Store for Sticky {
         self.store.lease(name, ttl).await
     }
     async fn renew(&self, lease: &Lease) -> Result<()> {
+        if self.taken.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Conflict, "test.renew", "taken over"));
+        }
         self.store.renew(lease).await
     }
 }
@@ -202,4 +208,42 @@ async fn what_no_solver_can_take_away_any_more_stays_in_the_journal() {
     assert_eq!(build(&dns).sweep().await.unwrap(), 1);
     assert_eq!(dns.count(), 0);
     assert_eq!(store.list(&"journals".parse().unwrap()).await.unwrap(), []);
+}
+
+/// Counts what it is given.
+#[derive(Debug, Clone, Default)]
+struct Counting(Arc<AtomicUsize>);
+
+#[async_trait]
+impl Deployer for Counting {
+    fn id(&self) -> &str {
+        "counting"
+    }
+    async fn deploy(&self, _: &Bundle) -> Result<Outcome> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Ok(Outcome::Applied)
+    }
+    async fn verify(&self, _: &Bundle) -> Result<()> {
+        Ok(())
+    }
+    async fn remove(&self, _: &CertificateId) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn who_has_lost_the_lease_deploys_nothing() {
+    let ca = TestCa::builder().always_valid().start().await.unwrap();
+    let store = Arc::new(Sticky::default());
+    let deployed = Counting::default();
+    let acme = Pipeline::builder(authority(&ca), store.clone())
+        .solver(Nothing::default())
+        .deployer(deployed.clone())
+        .build()
+        .unwrap();
+    acme.obtain(&spec()).await.unwrap();
+    store.taken.store(true, Ordering::SeqCst);
+    let error = acme.obtain(&spec()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert_eq!(deployed.0.load(Ordering::SeqCst), 1);
 }
