@@ -449,6 +449,13 @@ impl Pipeline {
             };
             let result =
                 effect("certificate.deploy", deadline.run("pipeline.deploy", deployer.id(), work)).await;
+            // It was dropped wherever it stood: neither served nor rolled back is known.
+            let result = result.map_err(|error| match error.op() {
+                "pipeline.deploy" => error.with_hint(
+                    "what is served now is not known; the next run deploys again, or look for yourself",
+                ),
+                _ => error,
+            });
             let id = deployer.id().to_owned();
             self.tell(
                 bundle.id(),

@@ -11,7 +11,7 @@ use acmekit::stores::MemoryStore;
 use acmekit::{
     Authority, Bundle, CertificateId, CertificateSpec, Challenge, ChallengeKind, ChallengeSolver, Condition,
     Deadline, Deployer, Entry, Error, ErrorKind, Lease, Outcome, Pipeline, Presentation, Result, Secret,
-    Store, StoreKey, Version, async_trait,
+    Store, StoreKey, Timeouts, Version, async_trait,
 };
 use acmekit_scenarios::{Nothing, trusted};
 use acmekit_server::faults::{Fault, presets};
@@ -210,9 +210,9 @@ async fn what_no_solver_can_take_away_any_more_stays_in_the_journal() {
     assert_eq!(store.list(&"journals".parse().unwrap()).await.unwrap(), []);
 }
 
-/// Counts what it is given.
+/// Counts what it is given, and may never end.
 #[derive(Debug, Clone, Default)]
-struct Counting(Arc<AtomicUsize>);
+struct Counting(Arc<AtomicUsize>, bool);
 
 #[async_trait]
 impl Deployer for Counting {
@@ -221,6 +221,9 @@ impl Deployer for Counting {
     }
     async fn deploy(&self, _: &Bundle) -> Result<Outcome> {
         self.0.fetch_add(1, Ordering::SeqCst);
+        if self.1 {
+            std::future::pending::<()>().await;
+        }
         Ok(Outcome::Applied)
     }
     async fn verify(&self, _: &Bundle) -> Result<()> {
@@ -246,4 +249,20 @@ async fn who_has_lost_the_lease_deploys_nothing() {
     let error = acme.obtain(&spec()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert_eq!(deployed.0.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_deployer_that_does_not_end_says_that_what_is_served_is_not_known() {
+    let ca = TestCa::builder().always_valid().start().await.unwrap();
+    let mut timeouts = Timeouts::default();
+    timeouts.deploy = Duration::from_millis(200);
+    let acme = Pipeline::builder(authority(&ca).with_timeouts(timeouts), Arc::new(MemoryStore::new()))
+        .solver(Nothing::default())
+        .deployer(Counting(Arc::default(), true))
+        .build()
+        .unwrap();
+    let issued = acme.obtain(&spec()).await.unwrap();
+    let error = issued.served().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!(error.report().contains("what is served now is not known"), "{}", error.report());
 }
