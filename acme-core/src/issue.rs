@@ -307,8 +307,8 @@ impl<'a> Run<'a> {
 
         // Put it up.
         let up: Vec<_> = plans.iter().map(|plan| plan.present(deadline).boxed()).collect();
-        // All that was begun ends, also when one fails: what is dropped midway could still come into being, after the
-        // clean-up has found nothing to take away.
+        // One that fails ends no other: what is dropped midway could still come into being, after the clean-up has found
+        // nothing to take away.
         let up: Vec<Result<Presentation>> = stream::iter(up).buffered(PARALLEL).collect().await;
         let mut failed = None;
         for (plan, presentation) in plans.iter().zip(up) {

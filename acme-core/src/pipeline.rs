@@ -334,8 +334,8 @@ impl Pipeline {
         Ok(Issuance { bundle, fresh, deployments, renew_at })
     }
 
-    /// When a stored certificate is due. The CA is asked what it suggests where it wants to be asked, but only while
-    /// nothing else decides: a CA that is down keeps nobody from using the certificate there is.
+    /// When a stored certificate is due. The CA is asked what it suggests when it wants to be asked; one that is down
+    /// keeps nobody from using the certificate there is.
     async fn decide(&self, bundle: &Bundle, lease: &Lease) -> Decision {
         let facts = bundle.facts();
         let now = self.clock.now();

@@ -190,8 +190,8 @@ impl Issuer for Hierarchy {
         Ok(())
     }
 
-    /// Boulder's window: in the middle of the last third (below 10 days: of the last half) of the lifetime, 2 % of it
-    /// long; in the past for a revoked certificate.
+    /// Boulder's window: 2 % of the lifetime long, around two thirds of it (below 10 days: one half); in the past for a
+    /// revoked certificate.
     async fn renewal_info(&self, leaf_der: &[u8]) -> Result<Option<RenewalInfo>, Problem> {
         let now = self.clock.now();
         let notes = self.notes();

@@ -32,6 +32,16 @@ async fn started(root: &Path, more: &[&str]) -> (Child, String) {
     (child, url)
 }
 
+/// A client that trusts it.
+fn client(url: &str, root: &Path) -> Pipeline {
+    let trust = std::fs::read_to_string(root).unwrap();
+    let authority = Authority::custom(url).unwrap().extra_roots_pem(&trust).unwrap().agree_to_terms();
+    Pipeline::builder(authority, Arc::new(MemoryStore::new()))
+        .solver(Http01::webroot(root.parent().unwrap()))
+        .build()
+        .unwrap()
+}
+
 async fn ends_well_on(signal: Signal, mut child: Child) {
     let pid = Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
     kill_process(pid, signal).unwrap();
@@ -45,12 +55,7 @@ async fn a_client_gets_a_certificate_from_it_and_sigterm_ends_it_well() {
     let root = folder.path().join("root.pem");
     let (child, url) = started(&root, &[]).await;
 
-    let trust = std::fs::read_to_string(&root).unwrap();
-    let authority = Authority::custom(&url).unwrap().extra_roots_pem(&trust).unwrap().agree_to_terms();
-    let pipeline = Pipeline::builder(authority, Arc::new(MemoryStore::new()))
-        .solver(Http01::webroot(folder.path()))
-        .build()
-        .unwrap();
+    let pipeline = client(&url, &root);
     let spec = CertificateSpec::new(["www.example.test"]).unwrap();
     let issuance = pipeline.obtain(&spec).await.unwrap();
     assert_eq!(&issuance.bundle.facts().identifiers, spec.identifiers());
@@ -92,12 +97,7 @@ async fn it_misbehaves_and_limits_as_it_is_told() {
     let more = ["--limits", "letsencrypt", "--faults", script.to_str().unwrap()];
     let (child, url) = started(&root, &more).await;
 
-    let trust = std::fs::read_to_string(&root).unwrap();
-    let authority = Authority::custom(&url).unwrap().extra_roots_pem(&trust).unwrap().agree_to_terms();
-    let pipeline = Pipeline::builder(authority, Arc::new(MemoryStore::new()))
-        .solver(Http01::webroot(folder.path()))
-        .build()
-        .unwrap();
+    let pipeline = client(&url, &root);
     let spec = CertificateSpec::new(["www.example.test"]).unwrap();
     let error = pipeline.obtain(&spec).await.unwrap_err();
     assert!(error.to_string().contains("as told"), "{error}");
