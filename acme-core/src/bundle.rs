@@ -85,6 +85,18 @@ impl Bundle {
         Ok(Self { id, chain, public, key, facts, origin })
     }
 
+    /// The same with its private key.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Protocol`] if it is another's.
+    pub(crate) fn with_key(mut self, key: PrivateKey) -> Result<Self> {
+        if self.public != key.public_key_info() {
+            return Err(refuse(NOT_ITS_KEY));
+        }
+        self.key = Some(key);
+        Ok(self)
+    }
+
     /// Checks that this is what was asked for: the names are covered, and it is valid at `now`.
     ///
     /// # Errors
@@ -212,6 +224,8 @@ pub(crate) fn hex(octets: &[u8]) -> String {
     octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
+const NOT_ITS_KEY: &str = "the private key is not the certificate's";
+
 fn refuse(why: &str) -> Error {
     Error::new(ErrorKind::Protocol, "bundle.check", why)
 }
@@ -239,7 +253,7 @@ fn check(chain: &[Vec<u8>], key: Option<&PrivateKey>) -> Result<(CertificateFact
     if let Some(key) = key
         && leaf.public_key().raw != key.public_key_info()
     {
-        return Err(refuse("the private key is not the certificate's"));
+        return Err(refuse(NOT_ITS_KEY));
     }
     let facts = facts(leaf, top, chain.first().map_or(&[], Vec::as_slice))?;
     Ok((facts, leaf.public_key().raw.to_vec()))

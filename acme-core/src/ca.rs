@@ -119,7 +119,7 @@ impl Ca {
         let mut attempt = 1;
         loop {
             let reply = self.post(phase, &account.key, Signer::Account(&account.url), url, None).await;
-            let error = match reply.and_then(|reply| reply.success(phase, url)) {
+            let error = match reply.and_then(|reply| reply.of_ca(phase, url)?.success(phase, url)) {
                 Err(error) if error.kind() == ErrorKind::Unavailable && attempt < READ_ATTEMPTS => error,
                 done => return done,
             };
@@ -195,10 +195,23 @@ impl Ca {
         Ok(Some((window, retry_after)))
     }
 
-    /// The order as it is now, with its authorizations.
-    pub(crate) async fn order(&self, account: &Account, url: &str) -> Result<OrderSnapshot> {
-        let reply = self.read("order", account, url).await?;
-        Ok(self.snapshot(account, reply, url.to_owned(), true).await?.order)
+    /// The order as it is now, with its authorizations; `None` if the CA says that there is no such thing, or not for
+    /// this account.
+    pub(crate) async fn order(&self, account: &Account, url: &str) -> Result<Option<OrderSnapshot>> {
+        let new_nonce = &self.directory().await?.new_nonce;
+        let known = async {
+            let reply = self.read("order", account, url).await?;
+            Ok(self.snapshot(account, reply, url.to_owned(), true).await?.order)
+        };
+        match known.await {
+            Ok(order) => Ok(Some(order)),
+            // Where there is no nonce to be had, nothing has been asked.
+            Err(error) if is_gone(&error) && !error.context().any(|(_, url)| url == new_nonce) => {
+                tracing::info!(%error, "the CA does not know the order any more");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The order as it is now; its authorizations only where they say why it failed.
@@ -311,6 +324,15 @@ fn check_profile(directory: &Directory, profile: &str) -> Result<()> {
                 .with_hint(format!("it offers: {}", names.join(", "))))
         }
     }
+}
+
+/// The CA says that there is no such thing, or that it is not this account's.
+fn is_gone(error: &Error) -> bool {
+    // A refusal without ACME's own words is a proxy's, and one that a person must act on is no end.
+    let refused = error.problem().is_some_and(|problem| {
+        error.kind() == ErrorKind::Auth && problem.acme_type() != "userActionRequired"
+    });
+    error.kind() == ErrorKind::NotFound || refused
 }
 
 /// Whether a refused order may be granted without `replaces`: all but the refusals that have to do with something

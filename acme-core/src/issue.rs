@@ -20,6 +20,9 @@ use crate::{
 /// How often the CSR of one order is sent in one run.
 const FINALIZE_ATTEMPTS: u32 = 3;
 
+/// The shortest pause before the CA is asked again.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
+
 /// How many challenges are presented, and answered, at once.
 const PARALLEL: usize = 4;
 /// How often an order that has become useless is given up for a new one, in one run.
@@ -42,20 +45,19 @@ pub(crate) struct Run<'a> {
 pub(crate) async fn issue(run: &mut Run<'_>) -> Result<Bundle> {
     let mut starts = 0;
     loop {
-        run.prepare_attempt().await?;
-        let order = match run.resume_order().await? {
-            Some(order) => order,
-            None => run.create_order().await?,
+        let proved = match run.order().await {
+            Ok(order) => run.prove(order).await,
+            Err(error) => Err(error),
         };
-        let proved = run.prove(order).await;
-        // Nothing is left behind where the CA looked; unless it was told, has not said what it
-        // found, and may be looking still: then the next run, or a sweep, takes it away.
-        let keep = matches!(&proved, Err(error) if is_silence(error));
-        let which = if keep { Which::NotNeeded } else { Which::All };
-        clean_up_quietly(run.pipeline, &mut run.journal, which).await?;
+        // Nothing is left behind where the CA looked; unless the order may still go on, and the CA, which was told, may
+        // be looking still: then the next run, or a sweep, takes it away.
+        let which = if proved.is_err() && run.has_order() { Which::NotNeeded } else { Which::All };
+        let cleaned = clean_up_quietly(run.pipeline, &mut run.journal, which).await;
         // A new order may hold the same authorizations, and what answered them is gone.
         run.answered.clear();
-        match proved? {
+        let proved = proved?;
+        cleaned?;
+        match proved {
             Proved::Authorized(order) => {
                 if let Some(bundle) = run.finalize(*order).await? {
                     return Ok(bundle);
@@ -92,12 +94,24 @@ impl<'a> Run<'a> {
         Self { pipeline, spec, account, journal, replaces, answered: BTreeSet::new() }
     }
 
+    /// The order of this attempt: the journal's, or a new one.
+    async fn order(&mut self) -> Result<OrderSnapshot> {
+        self.prepare_attempt().await?;
+        match self.resume_order().await? {
+            Some(order) => Ok(order),
+            None => self.create_order().await,
+        }
+    }
+
+    fn has_order(&self) -> bool {
+        self.journal.record.attempt.as_ref().is_some_and(|attempt| attempt.order.is_some())
+    }
+
     /// Key and CSR are on the disk before there is an order they could be needed for.
     async fn prepare_attempt(&mut self) -> Result<()> {
         let authority = self.pipeline.ca.authority.id();
         if let Some(attempt) = &self.journal.record.attempt
-            && attempt.spec == *self.spec
-            && attempt.authority == authority
+            && attempt.is_for(self.spec, authority)
         {
             return Ok(());
         }
@@ -119,17 +133,15 @@ impl<'a> Run<'a> {
     /// The order of the journal, if the CA still knows it.
     async fn resume_order(&mut self) -> Result<Option<OrderSnapshot>> {
         let Some(url) = self.attempt()?.order.clone() else { return Ok(None) };
-        match self.pipeline.ca.order(&self.account, &url).await {
-            Ok(order) => {
+        match self.pipeline.ca.order(&self.account, &url).await? {
+            Some(order) => {
                 self.tell(What::OrderResumed { order: url });
                 Ok(Some(order))
             }
-            Err(error) if is_gone(&error) => {
-                tracing::info!(%error, "the CA does not know the order any more");
+            None => {
                 self.abandon_order().await?;
                 Ok(None)
             }
-            Err(error) => Err(error),
         }
     }
 
@@ -159,6 +171,14 @@ impl<'a> Run<'a> {
         self.journal.write("journal.abandon").await
     }
 
+    /// The order has failed: it is given up, and why it failed is what counts.
+    async fn failed(&mut self, error: Error) -> Error {
+        if let Err(second) = self.abandon_order().await {
+            tracing::warn!(error = %second, "that the order has failed could not be written down");
+        }
+        error
+    }
+
     /// Present all, wait once for all, answer all; until the CA is convinced or has refused.
     async fn prove(&mut self, mut order: OrderSnapshot) -> Result<Proved> {
         loop {
@@ -171,10 +191,7 @@ impl<'a> Run<'a> {
                     return Ok(Proved::Authorized(Box::new(order)));
                 }
                 Step::StartOver(why) => return Ok(Proved::Useless(why)),
-                Step::Failed(error) => {
-                    self.abandon_order().await?;
-                    return Err(error);
-                }
+                Step::Failed(error) => return Err(self.failed(error).await),
             }
             order = self.poll("validation", &order, None).await?;
         }
@@ -209,7 +226,18 @@ impl<'a> Run<'a> {
                 Step::Download(url) => {
                     let chain =
                         self.pipeline.ca.certificate(&self.account, &url, self.spec.wanted_chain()).await?;
-                    return self.check(&chain, attempt, &order).map(Some);
+                    let origin = Origin::new(attempt.authority, &order.url);
+                    let bundle = Bundle::new(self.spec.id().clone(), &chain, None, origin)?;
+                    return match self.check(&bundle, &attempt.csr) {
+                        Ok(()) => self.issued(bundle, attempt.key).map(Some),
+                        // A CA gives one account the same open order again: somebody else may have sent a CSR, or this
+                        // run comes when the certificate is no good any more. What came of our own CSR is told.
+                        Err(error) if sent == 0 => {
+                            tracing::info!(%error, "the order's certificate is not ours");
+                            Ok(None)
+                        }
+                        Err(error) => Err(error),
+                    };
                 }
                 Step::Wait => {}
                 Step::StartOver(why) => {
@@ -224,34 +252,38 @@ impl<'a> Run<'a> {
                     )
                     .with("order", &order.url));
                 }
-                Step::Failed(error) => {
-                    self.abandon_order().await?;
-                    return Err(error);
-                }
+                Step::Failed(error) => return Err(self.failed(error).await),
             }
             order = self.poll("issuance", &order, wait.take()).await?;
         }
     }
 
-    fn check(&self, chain: &str, attempt: Attempt, order: &OrderSnapshot) -> Result<Bundle> {
-        let origin = Origin::new(attempt.authority, &order.url);
-        let bundle = Bundle::new(self.spec.id().clone(), chain, attempt.key, origin)?;
+    /// Whether a certificate is what was asked for.
+    fn check(&self, bundle: &Bundle, csr: &Csr) -> Result<()> {
         bundle.check_against(self.spec.identifiers(), self.pipeline.now())?;
-        if bundle.public_key_info() != attempt.csr.public_key_info() {
+        if bundle.public_key_info() != csr.public_key_info() {
             return Err(Error::new(
                 ErrorKind::Protocol,
                 "issue.check",
                 "the certificate is for another key than the CSR's",
             )
-            .with("order", &order.url));
+            .with("order", &bundle.origin().order));
         }
+        Ok(())
+    }
+
+    fn issued(&self, bundle: Bundle, key: Option<PrivateKey>) -> Result<Bundle> {
+        let bundle = match key {
+            Some(key) => bundle.with_key(key)?,
+            None => bundle,
+        };
         let facts = bundle.facts();
         self.tell(What::CertificateIssued { serial: facts.serial.clone(), not_after: facts.not_after });
         Ok(bundle)
     }
 
     /// Asks until the order's next step is not to wait, or the deadline has passed. The CA's
-    /// `Retry-After` is obeyed; without one the pauses grow from a fifth of a second to five.
+    /// `Retry-After` is obeyed, but for less than a fifth of a second; without one the pauses grow from there to five.
     async fn poll(
         &self,
         phase: &str,
@@ -259,7 +291,7 @@ impl<'a> Run<'a> {
         mut wait: Option<Duration>,
     ) -> Result<OrderSnapshot> {
         let deadline = Deadline::after(self.pipeline.ca.authority.timeouts().poll);
-        let mut pause = Duration::from_millis(200);
+        let mut pause = SHORTEST_PAUSE;
         loop {
             if let Some(wait) = wait.take() {
                 if wait > deadline.remaining() {
@@ -281,7 +313,7 @@ impl<'a> Run<'a> {
             if !matches!(next_step(&order, &self.answered, self.pipeline.now()), Step::Wait) {
                 return Ok(order);
             }
-            wait = Some(retry_after.unwrap_or(pause));
+            wait = Some(retry_after.unwrap_or(pause).max(SHORTEST_PAUSE));
             pause = (pause * 2).min(Duration::from_secs(5));
         }
     }
@@ -310,11 +342,18 @@ impl<'a> Run<'a> {
         // One that fails ends no other: what is dropped midway could still come into being, after the clean-up has found
         // nothing to take away.
         let up: Vec<Result<Presentation>> = stream::iter(up).buffered(PARALLEL).collect().await;
+        let now = self.pipeline.now();
         let mut failed = None;
         for (plan, presentation) in plans.iter().zip(up) {
             let presentation = match presentation {
                 Ok(presentation) => presentation,
                 Err(error) => {
+                    // It may have been on its way: a clean-up at once could come before it.
+                    for presented in &mut self.journal.record.presented {
+                        if is_unsettled(&error) && plan.is_of(presented) {
+                            presented.told_at = Some(now);
+                        }
+                    }
                     failed = failed.or(Some(error));
                     continue;
                 }
@@ -557,18 +596,9 @@ fn is_pending(order: &OrderSnapshot) -> bool {
     order.status == crate::order::OrderStatus::Pending
 }
 
-/// The CA has said nothing: it may still act on what it was told.
-fn is_silence(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Unavailable | ErrorKind::RateLimited)
-}
-
-/// The CA says that there is no such thing, or that it is not this account's.
-fn is_gone(error: &Error) -> bool {
-    // A refusal without ACME's own words is a proxy's, and one that a person must act on is no end.
-    let refused = error.problem().is_some_and(|problem| {
-        error.kind() == ErrorKind::Auth && problem.acme_type() != "userActionRequired"
-    });
-    error.kind() == ErrorKind::NotFound || refused || has_lost_account(error)
+/// Whether what failed may have been done, or be done yet.
+fn is_unsettled(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Unavailable)
 }
 
 fn has_lost_account(error: &Error) -> bool {

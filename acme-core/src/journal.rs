@@ -55,12 +55,20 @@ pub(crate) struct Attempt {
     pub(crate) order: Option<String>,
 }
 
+impl Attempt {
+    /// Whether it is for this wish, at this authority.
+    pub(crate) fn is_for(&self, spec: &CertificateSpec, authority: &str) -> bool {
+        self.spec == *spec && self.authority == authority
+    }
+}
+
 /// One answer to a challenge.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Presented {
     pub(crate) authorization: String,
     pub(crate) presentation: Presentation,
-    /// When the CA was told, or was about to be. From then on it may look at any moment.
+    /// When the CA was told, or was about to be: from then on it may look at any moment. Or when presenting was given
+    /// up midway: from then on it may come to stand.
     #[serde(default, with = "told")]
     pub(crate) told_at: Option<SystemTime>,
 }

@@ -169,6 +169,8 @@ pub enum Step {
     Failed(Error),
 }
 
+const EXPIRED: &str = "the order has expired";
+
 /// Decides what to do next about an order.
 ///
 /// `answered` holds the URLs of the authorizations whose challenge the CA has been told to check in
@@ -184,8 +186,10 @@ pub fn next_step(order: &OrderSnapshot, answered: &BTreeSet<String>, now: System
             // Section 7.4: "certificate" is there once the order is valid; some CAs are slow.
             None => Step::Wait,
         },
+        // One that nobody went on with in time has not been refused.
+        OrderStatus::Invalid if expired && !has_reason(order) => Step::StartOver(EXPIRED),
         OrderStatus::Invalid => Step::Failed(failure(order)),
-        _ if expired => Step::StartOver("the order has expired"),
+        _ if expired => Step::StartOver(EXPIRED),
         OrderStatus::Ready => Step::Finalize,
         OrderStatus::Processing | OrderStatus::Unknown => Step::Wait,
         OrderStatus::Pending => pending(order, answered),
@@ -208,6 +212,12 @@ fn pending(order: &OrderSnapshot, answered: &BTreeSet<String>) -> Step {
         .map(|(position, _)| position)
         .collect();
     if unproved.is_empty() { Step::Wait } else { Step::Prove(unproved) }
+}
+
+/// Whether the CA says anywhere why the order is invalid.
+fn has_reason(order: &OrderSnapshot) -> bool {
+    let challenges = order.authorizations.iter().flat_map(|authz| &authz.challenges);
+    order.error.is_some() || challenges.into_iter().any(|challenge| challenge.error.is_some())
 }
 
 /// The reasons of a failed order, from wherever the CA put them: the order itself often carries

@@ -235,7 +235,8 @@ impl Pipeline {
         let mut failed = None;
         for entry in self.store.list(&"journals".parse()?).await? {
             let Some(id) = entry.as_str().strip_prefix("journals/") else { continue };
-            match self.sweep_one(&id.parse()?).await {
+            let one = async { self.sweep_one(&id.parse()?).await };
+            match one.await {
                 Ok(count) => swept += count,
                 Err(error) => failed = failed.or(Some(error)),
             }
@@ -301,7 +302,12 @@ impl Pipeline {
             journal.close().await?;
         }
         let done = stored.as_ref().filter(|(bundle, version)| {
-            let underway = journal.record.attempt.is_some();
+            // What was begun for another wish is no reason to order what there is.
+            let underway = journal
+                .record
+                .attempt
+                .as_ref()
+                .is_some_and(|attempt| attempt.is_for(spec, self.ca.authority.id()));
             let renewed_meanwhile = Some(*version) != seen;
             let wanted = force && !renewed_meanwhile && !ended;
             !underway && !wanted && !due && self.is_fit(spec, bundle)
@@ -313,7 +319,16 @@ impl Pipeline {
                 (bundle.clone(), false)
             }
             None => {
-                let account = self.account(spec.id()).await?;
+                let account = match self.account(spec.id()).await {
+                    Ok(account) => account,
+                    Err(error) => {
+                        let cleaned = issue::clean_up_quietly(self, &mut journal, Which::NotNeeded).await;
+                        if let Err(second) = cleaned {
+                            tracing::warn!(error = %second, "what is gone could not be written down");
+                        }
+                        return Err(error);
+                    }
+                };
                 let replaces = stored.as_ref().and_then(|(bundle, _)| self.replaced(spec, bundle));
                 let mut run = Run::new(self, spec, account, journal, replaces);
                 let bundle = issue::issue(&mut run).await?;
@@ -322,9 +337,7 @@ impl Pipeline {
                 (bundle, true)
             }
         };
-        // Whoever was stopped for longer than the lease lasts must not put an old certificate over a newer one.
-        self.store.renew(lease).await?;
-        let deployments = self.deploy(&bundle).await;
+        let deployments = self.deploy(&bundle, lease).await?;
         let renew_at = match decision {
             Some(decision) if !fresh => decision.at,
             // Of a new one the CA is asked next time.
@@ -438,9 +451,11 @@ impl Pipeline {
     }
 
     /// Brings the bundle to every deployer; one that fails does not keep the others from theirs.
-    async fn deploy(&self, bundle: &Bundle) -> Vec<Deployment> {
+    async fn deploy(&self, bundle: &Bundle, lease: &Lease) -> Result<Vec<Deployment>> {
         let mut deployments = Vec::new();
         for deployer in &self.deployers {
+            // Whoever was stopped for longer than the lease lasts must not put an old certificate over a newer one.
+            self.store.renew(lease).await?;
             let deadline = Deadline::after(self.ca.authority.timeouts().deploy);
             let work = async {
                 let outcome = deployer.deploy(bundle).await?;
@@ -466,7 +481,7 @@ impl Pipeline {
             );
             deployments.push(Deployment { deployer: id, result });
         }
-        deployments
+        Ok(deployments)
     }
 
     /// The account, loaded or made once per pipeline.

@@ -10,8 +10,8 @@ use std::time::Duration;
 use acmekit::stores::MemoryStore;
 use acmekit::{
     Authority, Bundle, CertificateId, CertificateSpec, Challenge, ChallengeKind, ChallengeSolver, Condition,
-    Deadline, Deployer, Entry, Error, ErrorKind, Lease, Outcome, Pipeline, Presentation, Result, Secret,
-    Store, StoreKey, Timeouts, Version, async_trait,
+    Deadline, Deployer, Entry, Error, ErrorKind, KeyType, Lease, Outcome, Pipeline, Presentation, Result,
+    Secret, Store, StoreKey, Timeouts, Version, async_trait,
 };
 use acmekit_scenarios::{Nothing, trusted};
 use acmekit_server::faults::{Fault, presets};
@@ -265,4 +265,134 @@ async fn a_deployer_that_does_not_end_says_that_what_is_served_is_not_known() {
     let error = issued.served().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert!(error.report().contains("what is served now is not known"), "{}", error.report());
+}
+
+#[tokio::test]
+async fn an_order_that_another_certificate_of_the_account_has_used_up_is_not_waited_for() {
+    let ca = TestCa::builder().always_valid().start().await.unwrap();
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let board = Board::new(ChallengeKind::Dns01);
+    let build =
+        |solver: Board| Pipeline::builder(authority(&ca), Arc::clone(&store)).solver(solver).build().unwrap();
+    let (small, large) = (spec(), spec().key_type(KeyType::EcdsaP384));
+    let killed = build(Board { waits: true, ..board.clone() });
+    assert!(tokio::time::timeout(Duration::from_secs(2), killed.obtain(&large)).await.is_err());
+    let acme = build(board.clone());
+    acme.obtain(&small).await.unwrap();
+    assert_eq!(ca.state().orders().len(), 1, "the CA gives the account its open order again");
+    assert!(acme.obtain(&large).await.unwrap().fresh);
+    assert!(!acme.obtain(&large).await.unwrap().fresh, "what is stored is what was wished for");
+    assert_eq!((ca.certificates_issued(), board.count()), (2, 0));
+}
+
+#[tokio::test]
+async fn an_order_is_not_given_up_for_what_a_proxy_says() {
+    for endpoint in [Endpoint::Directory, Endpoint::NewNonce, Endpoint::Order, Endpoint::Authorization] {
+        let ca = TestCa::builder()
+            .always_valid()
+            .settings(|settings| settings.reuse_orders = false)
+            .start()
+            .await
+            .unwrap();
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let build = |waits| {
+            let board = Board { waits, ..Board::new(ChallengeKind::Dns01) };
+            Pipeline::builder(authority(&ca), Arc::clone(&store)).solver(board).build().unwrap()
+        };
+        assert!(tokio::time::timeout(Duration::from_secs(2), build(true).obtain(&spec())).await.is_err());
+        let struck = ca.faults().add(Fault::new(endpoint, presets::html_404()).always());
+        build(false).obtain(&spec()).await.unwrap_err();
+        assert!(ca.faults().hits_of(struck) > 0, "{endpoint}");
+        ca.faults().clear();
+        build(false).obtain(&spec()).await.unwrap();
+        assert_eq!(ca.state().orders().len(), 1, "{endpoint}");
+    }
+}
+
+#[tokio::test]
+async fn a_wish_that_comes_back_is_served_from_the_store() {
+    let ca = TestCa::builder().always_valid().start().await.unwrap();
+    let acme = Pipeline::builder(authority(&ca), Arc::new(MemoryStore::new()))
+        .solver(Nothing::default())
+        .build()
+        .unwrap();
+    let before = spec().named("web").unwrap();
+    let after = CertificateSpec::new(["www.example.test", "new.example.test"]).unwrap().named("web").unwrap();
+    acme.obtain(&before).await.unwrap();
+    ca.faults().add(Fault::new(Endpoint::Authorization, presets::html_502()).always());
+    acme.obtain(&after).await.unwrap_err();
+    ca.faults().clear();
+    assert!(!acme.obtain(&before).await.unwrap().fresh);
+    assert_eq!(ca.certificates_issued(), 1);
+}
+
+/// Never says that it has put anything up, and does so after the call was given up.
+#[derive(Debug, Clone)]
+struct Late(Board);
+
+#[async_trait]
+impl ChallengeSolver for Late {
+    fn kind(&self) -> ChallengeKind {
+        self.0.kind()
+    }
+    async fn prepare(&self, challenge: &Challenge, deadline: Deadline) -> Result<Presentation> {
+        self.0.prepare(challenge, deadline).await
+    }
+    async fn present(&self, presentation: &Presentation, deadline: Deadline) -> Result<Presentation> {
+        let (board, presentation) = (self.0.clone(), presentation.clone());
+        // What the far side does when it finds the time to.
+        let work = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            board.present(&presentation, deadline).await
+        });
+        work.await.unwrap()
+    }
+    async fn ready(&self, _: &Presentation, _: Deadline) -> Result<()> {
+        Ok(())
+    }
+    async fn cleanup(&self, presentation: &Presentation, deadline: Deadline) -> Result<()> {
+        self.0.cleanup(presentation, deadline).await
+    }
+}
+
+#[tokio::test]
+async fn what_comes_to_stand_after_presenting_was_given_up_is_taken_away_later() {
+    let clock = MovableClock::new();
+    let ca = TestCa::builder().always_valid().clock(clock.clone()).start().await.unwrap();
+    let mut timeouts = Timeouts::default();
+    timeouts.present = Duration::from_secs(1);
+    let board = Board::new(ChallengeKind::Dns01);
+    let acme = Pipeline::builder(authority(&ca).with_timeouts(timeouts), Arc::new(MemoryStore::new()))
+        .solver(Late(board.clone()))
+        .clock(Arc::new(clock.clone()))
+        .build()
+        .unwrap();
+    assert_eq!(acme.obtain(&spec()).await.unwrap_err().kind(), ErrorKind::Timeout);
+    let came = async {
+        while board.count() == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), came).await.unwrap();
+    clock.advance(timeouts.poll);
+    assert_eq!(acme.sweep().await.unwrap(), 1);
+    assert_eq!(board.count(), 0);
+}
+
+#[tokio::test]
+async fn a_run_that_does_not_reach_the_ca_takes_away_what_a_crash_has_left() {
+    let ca = TestCa::builder().always_valid().start().await.unwrap();
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let board = Board::new(ChallengeKind::Dns01);
+    let build =
+        |solver: Board| Pipeline::builder(authority(&ca), Arc::clone(&store)).solver(solver).build().unwrap();
+    let killed = build(Board { waits: true, ..board.clone() });
+    assert!(tokio::time::timeout(Duration::from_secs(2), killed.obtain(&spec())).await.is_err());
+    assert_eq!(board.count(), 1);
+    ca.faults().add(Fault::new(Endpoint::Order, presets::html_502()).always());
+    build(board.clone()).obtain(&spec()).await.unwrap_err();
+    assert_eq!(board.count(), 0);
+    ca.faults().clear();
+    build(board.clone()).obtain(&spec()).await.unwrap();
+    assert_eq!((ca.state().orders().len(), board.count()), (1, 0));
 }

@@ -192,6 +192,19 @@ impl Reply {
         if self.status.is_success() { Ok(self) } else { Err(self.into_error(phase, url)) }
     }
 
+    /// Itself, unless it says that something is not there and is not the CA's own answer: that one has a problem
+    /// document or, as every answer to a POST, a nonce (RFC 8555 section 6.5). A proxy's page has neither.
+    pub(crate) fn of_ca(self, phase: &str, url: &str) -> Result<Self> {
+        let missing = self.status == StatusCode::NOT_FOUND;
+        if !missing || self.headers.contains_key("replay-nonce") || self.problem().is_some() {
+            return Ok(self);
+        }
+        let why = format!("{phase}: something before the CA answers {} in its place", self.status);
+        Err(Error::new(ErrorKind::Unavailable, "ca.http", why).with("url", url).with_hint(
+            "a proxy or load balancer is in the way: nothing is given up until the CA itself answers",
+        ))
+    }
+
     /// The CA's problem document, if the body is one.
     pub(crate) fn problem(&self) -> Option<Problem> {
         let mut problem: Problem = serde_json::from_slice(&self.body).ok()?;

@@ -87,3 +87,24 @@ async fn a_store_that_fails_for_a_moment_does_not_end_the_work_and_one_that_goes
     let error = timeout(TTL, lost).await.expect("it ends while the lease is still good").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Storage);
 }
+
+#[tokio::test(start_paused = true)]
+async fn work_stands_still_while_the_lease_may_be_anothers() {
+    let store = OneAtATime::default();
+    let lease = leased(&store).await;
+    let steps = AtomicUsize::new(0);
+    let work = async {
+        loop {
+            sleep(Duration::from_secs(1)).await;
+            steps.fetch_add(1, Ordering::SeqCst);
+        }
+    };
+    // The renewal hangs from its first time on.
+    let _turn = store.turn.lock().await;
+    let lost = holding::<()>(&store, &lease, work);
+    let error =
+        timeout(Duration::from_secs(300), lost).await.expect("a renewal that hangs is cut off").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    let steps = steps.load(Ordering::SeqCst);
+    assert!((55..=60).contains(&steps), "{steps} steps in a lease of a minute");
+}

@@ -72,6 +72,13 @@ fn an_expired_order_starts_over() {
         old.expires = Some(UNIX_EPOCH + Duration::from_secs(500));
         assert!(matches!(decide(&old, &[]), Step::StartOver(_)));
     }
+    // Invalid because it expired is not refused; with a reason it is.
+    let mut old = order(OrderStatus::Invalid, vec![]);
+    assert!(matches!(decide(&old, &[]), Step::Failed(_)));
+    old.expires = Some(UNIX_EPOCH + Duration::from_secs(500));
+    assert!(matches!(decide(&old, &[]), Step::StartOver(_)));
+    old.error = Some(Problem::default());
+    assert!(matches!(decide(&old, &[]), Step::Failed(_)));
     let gone = order(OrderStatus::Pending, vec![authorization("a.example", AuthorizationStatus::Gone, None)]);
     assert!(matches!(decide(&gone, &[]), Step::StartOver(_)));
 }
@@ -148,7 +155,10 @@ proptest::proptest! {
                     proptest::prop_assert!(authz.status == AuthorizationStatus::Pending && !answered.contains(&authz.url));
                 }
             }
-            Step::StartOver(_) => proptest::prop_assert!(status != OrderStatus::Valid && status != OrderStatus::Invalid),
+            Step::StartOver(_) => {
+                proptest::prop_assert!(status != OrderStatus::Valid);
+                proptest::prop_assert!(status != OrderStatus::Invalid || now >= 1000);
+            }
             Step::Failed(_) | Step::Wait => {}
         }
     }

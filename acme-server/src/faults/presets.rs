@@ -23,6 +23,13 @@ pub fn html_502() -> Action {
     Action::Respond(Answer::new(StatusCode::BAD_GATEWAY).body(HeaderValue::from_static("text/html"), PAGE))
 }
 
+/// What a proxy says whose rules do not know the CA's path.
+pub fn html_404() -> Action {
+    const PAGE: &str = "<html><head><title>404 Not Found</title></head>\
+        <body><center><h1>404 Not Found</h1></center><hr><center>nginx</center></body></html>\r\n";
+    Action::Respond(Answer::new(StatusCode::NOT_FOUND).body(HeaderValue::from_static("text/html"), PAGE))
+}
+
 /// 500 and nothing else.
 pub fn empty_500() -> Action {
     Action::Respond(Answer::new(StatusCode::INTERNAL_SERVER_ERROR))
