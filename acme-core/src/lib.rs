@@ -63,6 +63,7 @@ mod issue;
 mod journal;
 mod key;
 mod lease;
+pub mod limits;
 mod name;
 pub mod order;
 mod pipeline;

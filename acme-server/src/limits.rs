@@ -23,16 +23,14 @@ use acmekit_core::{Clock, Identifier};
 use async_trait::async_trait;
 
 mod bucket;
-mod config;
-mod gcra;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Limit, Limits};
+pub use acmekit_core::limits::{Limit, Limits};
 
 use crate::{AccountId, NewOrder, Policy, Problem, ProblemType, Renewal};
+use acmekit_core::limits::gcra::{self, Decision};
 use bucket::{Bucket, ExactSet, Forgetful};
-use gcra::Decision;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long a certificate makes the next one for the same identifiers a renewal (Boulder, `wfe2.NewOrder` and
@@ -47,6 +45,7 @@ const GRACE: Duration = DAY.saturating_mul(14);
 #[derive(Debug)]
 pub struct RateLimits {
     limits: Limits,
+    unpause_url: String,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
 }
@@ -70,7 +69,15 @@ impl RateLimits {
     /// These limits, all buckets full, by this clock.
     pub fn new(limits: Limits, clock: Arc<dyn Clock>) -> Self {
         let state = State { buckets: Forgetful::new(), issued: Forgetful::new(), paused: Forgetful::new() };
-        Self { limits, clock, state: Mutex::new(state) }
+        let unpause_url = "https://portal.letsencrypt.org".to_owned();
+        Self { limits, unpause_url, clock, state: Mutex::new(state) }
+    }
+
+    /// With this portal for paused accounts: its base URL, without a slash at the end.
+    #[must_use]
+    pub fn with_unpause_url(mut self, url: impl Into<String>) -> Self {
+        self.unpause_url = url.into();
+        self
     }
 
     /// Lifts the pause of an account for all its identifiers, as the self-service portal does, and says for how
@@ -101,7 +108,7 @@ impl RateLimits {
                 "Your account is temporarily prevented from requesting certificates for {} and possibly others. \
                  Please visit: {}/sfe/v1/unpause?jwt={account}",
                 names.join(", "),
-                self.limits.unpause_url
+                self.unpause_url
             ),
         )
     }

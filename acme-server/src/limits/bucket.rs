@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, SystemTime};
 
 use acmekit_core::Identifier;
+use acmekit_core::limits::{covering, prefix};
 
 use super::{Limit, Limits};
 use crate::{AccountId, Problem, ProblemType};
@@ -63,7 +64,7 @@ impl Bucket {
             Self::RegistrationsPerAddress(_) => limits.registrations_per_address,
             Self::RegistrationsPerRange(_) => limits.registrations_per_range,
             Self::OrdersPerAccount(_) => limits.orders_per_account,
-            Self::CertificatesPerDomain(_) => limits.certificates_per_domain,
+            Self::CertificatesPerDomain(domain) => limits.for_domain(domain),
             Self::CertificatesPerSet(_) => limits.certificates_per_set,
             Self::Failures(..) => limits.failures,
             Self::ConsecutiveFailures(..) => limits.consecutive_failures,
@@ -106,29 +107,6 @@ impl Bucket {
         let detail = format!("{what} in the last {period}, retry after {at}: see {PAGE}{anchor}");
         Problem::new(ProblemType::RateLimited, detail).with_retry_at(retry_at)
     }
-}
-
-/// Under what an identifier is counted: the registered domain (a public suffix itself under its own name), the IPv4
-/// address, the IPv6 /64.
-///
-/// As in Boulder (`ratelimits/utilities.go`) the suffixes are those of both parts of the list, so each name below
-/// `github.io` is a domain of its own, a name below no known suffix has its last label as suffix, and the name is
-/// looked up with its `*.`: `*.github.io` is counted apart from `github.io`.
-fn covering(identifier: &Identifier) -> String {
-    match identifier {
-        Identifier::Ip(IpAddr::V4(address)) => format!("{address}/32"),
-        Identifier::Ip(IpAddr::V6(address)) => format!("{}/64", prefix(*address, 64)),
-        _ => {
-            let name = identifier.to_string();
-            psl::domain_str(&name).map_or_else(|| name.clone(), str::to_owned)
-        }
-    }
-}
-
-/// The first address of the network of this many bits, at most 128.
-fn prefix(address: Ipv6Addr, bits: u32) -> Ipv6Addr {
-    let host = u128::MAX.checked_shr(bits).unwrap_or(0);
-    Ipv6Addr::from_bits(address.to_bits() & !host)
 }
 
 /// Boulder takes the identifier out of the bucket's key again, from the last colon on: of an IPv6 network it names

@@ -11,18 +11,25 @@ use super::Limit;
 
 /// Whether a request is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Decision {
-    /// It is; the TAT if it is spent.
-    Allowed { tat: SystemTime },
-    /// It is not before this instant, to the nanosecond.
-    Refused { retry_at: SystemTime },
+#[expect(clippy::exhaustive_enums, reason = "there is no third answer")]
+pub enum Decision {
+    /// It is.
+    Allowed {
+        /// The TAT if it is spent.
+        tat: SystemTime,
+    },
+    /// It is not.
+    Refused {
+        /// The instant from which it is, to the nanosecond.
+        retry_at: SystemTime,
+    },
 }
 
 /// Decides on a request of this cost; no TAT is a full bucket.
 ///
 /// A cost above the burst is taken as the burst, so that no request waits for ever. Near the ends of representable
 /// time the bucket counts as full.
-pub(super) fn decide(limit: Limit, tat: Option<SystemTime>, now: SystemTime, cost: u32) -> Decision {
+pub fn decide(limit: Limit, tat: Option<SystemTime>, now: SystemTime, cost: u32) -> Decision {
     let base = tat.map_or(now, |tat| tat.max(now));
     let increment = price(limit, cost);
     let slack = size(limit).saturating_sub(increment);
@@ -34,11 +41,17 @@ pub(super) fn decide(limit: Limit, tat: Option<SystemTime>, now: SystemTime, cos
 
 /// The TAT once a request of this cost is given back: never further in the past than now, for a bucket is at most
 /// full.
-pub(super) fn refund(limit: Limit, tat: SystemTime, now: SystemTime, cost: u32) -> SystemTime {
+pub fn refund(limit: Limit, tat: SystemTime, now: SystemTime, cost: u32) -> SystemTime {
     if tat <= now {
         return tat;
     }
     tat.checked_sub(price(limit, cost)).map_or(now, |back| back.max(now))
+}
+
+/// The TAT of a bucket that allows one request at this instant and not before: for a CA that has said so itself.
+pub fn exhausted_until(limit: Limit, retry_at: SystemTime) -> SystemTime {
+    let slack = size(limit).saturating_sub(price(limit, 1));
+    retry_at.checked_add(slack).unwrap_or(retry_at)
 }
 
 fn price(limit: Limit, cost: u32) -> Duration {
@@ -106,6 +119,16 @@ mod tests {
         assert_eq!(empty, now + HOUR);
         assert_eq!(decide(limit, Some(empty), now, 9), Decision::Refused { retry_at: empty });
         allowed(decide(limit, Some(empty), empty, 9));
+    }
+
+    #[test]
+    fn what_the_ca_says_is_when_the_next_one_is_allowed() {
+        let limit = Limit::new(50, 168 * HOUR);
+        let retry_at = UNIX_EPOCH + 7 * HOUR;
+        let tat = Some(exhausted_until(limit, retry_at));
+        let early = retry_at - Duration::from_nanos(1);
+        assert_eq!(decide(limit, tat, early, 1), Decision::Refused { retry_at });
+        allowed(decide(limit, tat, retry_at, 1));
     }
 
     fn any_limit() -> impl Strategy<Value = Limit> {
