@@ -108,6 +108,16 @@ pub(crate) mod rfc3339 {
         out.collect_str(&stamp)
     }
 
+    pub(crate) fn serialize_option<S: Serializer>(
+        time: &Option<SystemTime>,
+        out: S,
+    ) -> Result<S::Ok, S::Error> {
+        match time {
+            Some(time) => serialize(time, out),
+            None => out.serialize_none(),
+        }
+    }
+
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<SystemTime, D::Error> {
         let text = String::deserialize(input)?;
         parse(&text).ok_or_else(|| serde::de::Error::custom(format!("`{text}` is not an RFC 3339 time")))

@@ -47,6 +47,7 @@ compile_error!("acmekit-core needs one crypto provider: enable the feature `aws-
 
 pub mod atomic;
 mod authority;
+mod budget;
 mod bundle;
 mod ca;
 mod challenge;
@@ -80,6 +81,8 @@ pub mod stores;
 pub use async_trait::async_trait;
 
 pub use authority::{Authority, Timeouts};
+pub use budget::Left;
+pub use budget::plan::{Plan, Planned};
 pub use bundle::{Bundle, CertificateFacts, Origin};
 pub use challenge::{Challenge, ChallengeKind, KeyAuthorization};
 pub use clock::{Clock, Deadline, SystemClock};
