@@ -8,7 +8,8 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use rustls::pki_types::CertificateDer;
 
-use crate::{Error, ErrorKind, Result, Secret};
+use crate::limits::Limits;
+use crate::{Error, ErrorKind, Exchange, Result, Secret};
 
 /// A certification authority that speaks ACME, and how to introduce oneself to it.
 ///
@@ -26,6 +27,9 @@ pub struct Authority {
     external_account: Option<ExternalAccount>,
     terms_agreed: bool,
     timeouts: Timeouts,
+    limits: Limits,
+    exchange: Option<Arc<dyn Exchange>>,
+    staging: Option<Box<Self>>,
 }
 
 #[derive(Debug, Clone)]
@@ -82,17 +86,24 @@ impl Authority {
             external_account: None,
             terms_agreed: false,
             timeouts: Timeouts::default(),
+            limits: Limits::none(),
+            exchange: None,
+            staging: None,
         }
     }
 
-    /// Let's Encrypt. Try [staging](Self::lets_encrypt_staging) first: its limits are wide.
+    /// Let's Encrypt, within its [limits](Limits::lets_encrypt). Try [staging](Self::lets_encrypt_staging) first: its
+    /// limits are wide. What has failed is tried there, too ([`with_staging`](Self::with_staging)).
     pub fn lets_encrypt() -> Self {
         Self::preset("lets-encrypt", "https://acme-v02.api.letsencrypt.org/directory")
+            .with_limits(Limits::lets_encrypt())
+            .with_staging(Self::lets_encrypt_staging())
     }
 
     /// Let's Encrypt's staging environment: the same rules, certificates that nobody trusts.
     pub fn lets_encrypt_staging() -> Self {
         Self::preset("lets-encrypt-staging", "https://acme-staging-v02.api.letsencrypt.org/directory")
+            .with_limits(Limits::lets_encrypt_staging())
     }
 
     /// ZeroSSL. Needs an [external account](Self::external_account).
@@ -222,6 +233,57 @@ impl Authority {
     pub fn with_timeouts(mut self, timeouts: Timeouts) -> Self {
         self.timeouts = timeouts;
         self
+    }
+
+    /// Keeps to these limits, so that the CA need not refuse: charged before each request, and kept in the store. By
+    /// default none but for Let's Encrypt; what a CA refuses with `rateLimited` is kept to in any case.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Reaches the CA through this rather than by HTTPS from here.
+    #[must_use]
+    pub fn through(mut self, exchange: Arc<dyn Exchange>) -> Self {
+        self.exchange = Some(exchange);
+        self
+    }
+
+    /// A certificate whose validation has failed is tried at this authority before it is ordered again: failures there
+    /// cost nothing. Contacts and agreed terms are taken over where it has none of its own.
+    #[must_use]
+    pub fn with_staging(mut self, staging: Self) -> Self {
+        self.staging = Some(Box::new(staging));
+        self
+    }
+
+    /// Never tries at a staging directory.
+    #[must_use]
+    pub fn without_staging(mut self) -> Self {
+        self.staging = None;
+        self
+    }
+
+    /// The limits it keeps to.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Where failed certificates are tried.
+    pub(crate) fn staging(&self) -> Option<Self> {
+        let mut staging = self.staging.as_deref()?.clone();
+        if staging.contacts.is_empty() {
+            staging.contacts.clone_from(&self.contacts);
+        }
+        staging.terms_agreed |= self.terms_agreed;
+        staging.timeouts = self.timeouts;
+        staging.staging = None;
+        Some(staging)
+    }
+
+    pub(crate) fn exchange(&self) -> Option<&Arc<dyn Exchange>> {
+        self.exchange.as_ref()
     }
 
     /// Its id: `lets-encrypt`, `zerossl`, … or the host of a custom directory.

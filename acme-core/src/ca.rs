@@ -135,9 +135,8 @@ impl Ca {
         }
     }
 
-    /// Section 7.4: a new order. Not repeated here: the caller has a journal and a budget. Only where the CA minds
-    /// which certificate the order `replaces` (RFC 9773 section 5), it is ordered without saying so: a renewal that
-    /// comes counts for more than one that is exempt from limits.
+    /// Section 7.4: a new order, which may name the certificate it `replaces` (RFC 9773 section 5). Not repeated here:
+    /// the caller has a journal and a budget.
     pub(crate) async fn new_order(
         &self,
         account: &Account,
@@ -151,26 +150,13 @@ impl Ca {
             check_profile(directory, profile)?;
             payload["profile"] = json!(profile);
         }
-        let replaces = replaces.filter(|_| directory.renewal_info.is_some());
-        if let Some(replaces) = replaces {
+        if let Some(replaces) = replaces.filter(|_| directory.renewal_info.is_some()) {
             payload["replaces"] = json!(replaces);
         }
         let url = &directory.new_order;
         let signer = Signer::Account(&account.url);
-        let send = async |payload: &serde_json::Value| {
-            let reply = self.post("newOrder", &account.key, signer, url, Some(payload)).await?;
-            reply.success("newOrder", url)
-        };
-        let reply = match send(&payload).await {
-            Err(error) if replaces.is_some() && minds_replacement(&error) => {
-                tracing::info!(%error, "ordering without naming the certificate that is replaced");
-                if let Some(payload) = payload.as_object_mut() {
-                    payload.remove("replaces");
-                }
-                send(&payload).await?
-            }
-            done => done?,
-        };
+        let reply = self.post("newOrder", &account.key, signer, url, Some(&payload)).await?;
+        let reply = reply.success("newOrder", url)?;
         Ok(NewOrder { url: reply.location("newOrder", url)?, reply })
     }
 
@@ -333,22 +319,4 @@ fn is_gone(error: &Error) -> bool {
         error.kind() == ErrorKind::Auth && problem.acme_type() != "userActionRequired"
     });
     error.kind() == ErrorKind::NotFound || refused
-}
-
-/// Whether a refused order may be granted without `replaces`: all but the refusals that have to do with something
-/// else. A CA that is silent or broken has refused nothing.
-fn minds_replacement(error: &Error) -> bool {
-    const ELSE: [&str; 7] = [
-        "accountDoesNotExist",
-        "badNonce",
-        "caa",
-        "invalidProfile",
-        "rateLimited",
-        "rejectedIdentifier",
-        "userActionRequired",
-    ];
-    error.problem().is_some_and(|problem| {
-        problem.status.is_some_and(|status| (400..500).contains(&status))
-            && !ELSE.contains(&problem.acme_type())
-    })
 }

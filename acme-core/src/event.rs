@@ -107,6 +107,13 @@ pub enum What {
         /// A page that says why, where there is a reason.
         explanation_url: Option<String>,
     },
+    /// After a failed validation, the same was tried at the authority's staging directory.
+    Rehearsed {
+        /// The staging authority's id.
+        authority: String,
+        /// Why it failed there, too.
+        error: Option<String>,
+    },
     /// When the certificate is due.
     RenewalScheduled {
         /// The time.

@@ -7,11 +7,15 @@ use std::time::Duration;
 use futures_util::future::{join_all, try_join_all};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 
+use crate::budget::Wish;
 use crate::ca::account::Account;
 use crate::ca::{NewOrder, Polled};
+use crate::connection::Connection;
 use crate::effect::effect;
 use crate::journal::{Attempt, Journal, Presented};
-use crate::order::{AuthorizationSnapshot, ChallengeStatus, OrderSnapshot, Step, next_step};
+use crate::order::{
+    AuthorizationSnapshot, AuthorizationStatus, ChallengeStatus, OrderSnapshot, Step, next_step,
+};
 use crate::{
     Bundle, CertificateSpec, Challenge, ChallengeSolver, Csr, Deadline, Error, ErrorKind, KeyAuthorization,
     Origin, Pipeline, Presentation, PrivateKey, Result, Retry, What,
@@ -28,15 +32,25 @@ const PARALLEL: usize = 4;
 /// How often an order that has become useless is given up for a new one, in one run.
 const FRESH_STARTS: usize = 2;
 
+/// The certificate that a new one replaces (RFC 9773 section 5).
+#[derive(Debug, Clone)]
+pub(crate) struct Replaced {
+    /// Its name in renewal information.
+    pub(crate) id: String,
+    /// Whether the CA wants it replaced now, and so exempts the order from its limits.
+    pub(crate) is_wanted: bool,
+}
+
 /// One run for one certificate, alone on it by a lease.
 #[derive(Debug)]
 pub(crate) struct Run<'a> {
     pipeline: &'a Pipeline,
+    connection: &'a Connection,
     spec: &'a CertificateSpec,
     account: Arc<Account>,
     pub(crate) journal: Journal<'a>,
-    /// The certificate that the new one replaces, as renewal information names it.
-    replaces: Option<String>,
+    /// The certificate that the new one replaces.
+    replaces: Option<Replaced>,
     /// The authorizations answered in this run.
     answered: BTreeSet<String>,
 }
@@ -86,12 +100,13 @@ enum Proved {
 impl<'a> Run<'a> {
     pub(crate) fn new(
         pipeline: &'a Pipeline,
+        connection: &'a Connection,
         spec: &'a CertificateSpec,
         account: Arc<Account>,
         journal: Journal<'a>,
-        replaces: Option<String>,
+        replaces: Option<Replaced>,
     ) -> Self {
-        Self { pipeline, spec, account, journal, replaces, answered: BTreeSet::new() }
+        Self { pipeline, connection, spec, account, journal, replaces, answered: BTreeSet::new() }
     }
 
     /// The order of this attempt: the journal's, or a new one.
@@ -109,7 +124,7 @@ impl<'a> Run<'a> {
 
     /// Key and CSR are on the disk before there is an order they could be needed for.
     async fn prepare_attempt(&mut self) -> Result<()> {
-        let authority = self.pipeline.ca.authority.id();
+        let authority = self.connection.ca.authority.id();
         if let Some(attempt) = &self.journal.record.attempt
             && attempt.is_for(self.spec, authority)
         {
@@ -133,7 +148,7 @@ impl<'a> Run<'a> {
     /// The order of the journal, if the CA still knows it.
     async fn resume_order(&mut self) -> Result<Option<OrderSnapshot>> {
         let Some(url) = self.attempt()?.order.clone() else { return Ok(None) };
-        match self.pipeline.ca.order(&self.account, &url).await? {
+        match self.connection.ca.order(&self.account, &url).await? {
             Some(order) => {
                 self.tell(What::OrderResumed { order: url });
                 Ok(Some(order))
@@ -147,23 +162,49 @@ impl<'a> Run<'a> {
 
     /// Orders, and writes down the order's URL before anything else happens.
     async fn create_order(&mut self) -> Result<OrderSnapshot> {
-        let made = match effect("order.new", self.new_order()).await {
-            Err(error) if has_lost_account(&error) => {
-                self.account = self.pipeline.account_again(self.spec.id(), &self.account).await?;
-                effect("order.new", self.new_order()).await?
+        let mut registered = false;
+        let made = loop {
+            match self.order_once().await {
+                Err(error) if has_lost_account(&error) && !registered => {
+                    registered = true;
+                    self.account =
+                        self.pipeline.account_again(self.connection, self.spec.id(), &self.account).await?;
+                }
+                // A renewal that comes counts for more than one that is exempt from limits.
+                Err(error) if self.replaces.is_some() && minds_replacement(&error) => {
+                    tracing::info!(%error, "ordering without naming the certificate that is replaced");
+                    self.replaces = None;
+                }
+                done => break done?,
             }
-            done => done?,
         };
         self.attempt_mut()?.order = Some(made.url.clone());
         self.journal.write("journal.order").await?;
         self.tell(What::OrderCreated { order: made.url.clone() });
-        self.pipeline.ca.opened(&self.account, made).await
+        self.connection.ca.opened(&self.account, made).await
     }
 
-    async fn new_order(&self) -> Result<NewOrder> {
-        let profile = self.spec.wanted_profile();
-        let replaces = self.replaces.as_deref();
-        self.pipeline.ca.new_order(&self.account, self.spec.identifiers(), profile, replaces).await
+    /// Orders what the budget allows.
+    async fn order_once(&self) -> Result<NewOrder> {
+        let (ca, budget) = (&self.connection.ca, &self.connection.budget);
+        let wish = self.wish();
+        budget.charge_order(&wish, self.pipeline.now()).await?;
+        let replaces = self.replaces.as_ref().map(|replaced| replaced.id.as_str());
+        let order =
+            ca.new_order(&self.account, self.spec.identifiers(), self.spec.wanted_profile(), replaces);
+        let made = effect("order.new", order).await;
+        if let Err(error) = &made
+            && let Err(second) = budget.order_refused(&wish, error, self.pipeline.now()).await
+        {
+            tracing::warn!(error = %second, "what the CA said of its limits could not be kept");
+        }
+        made
+    }
+
+    /// What this certificate needs of the budget.
+    fn wish(&self) -> Wish {
+        let exempt = self.replaces.as_ref().is_some_and(|replaced| replaced.is_wanted);
+        Wish::new(self.spec.identifiers()).exempt(exempt)
     }
 
     async fn abandon_order(&mut self) -> Result<()> {
@@ -172,7 +213,12 @@ impl<'a> Run<'a> {
     }
 
     /// The order has failed: it is given up, and why it failed is what counts.
-    async fn failed(&mut self, error: Error) -> Error {
+    async fn failed(&mut self, order: &OrderSnapshot, error: Error) -> Error {
+        let failed = order.authorizations.iter().filter(|authz| authz.status == AuthorizationStatus::Invalid);
+        let failed: Vec<_> = failed.map(|authz| authz.identifier.clone()).collect();
+        if let Err(second) = self.connection.budget.charge_failures(&failed, self.pipeline.now()).await {
+            tracing::warn!(error = %second, "that a validation has failed could not be charged");
+        }
         if let Err(second) = self.abandon_order().await {
             tracing::warn!(error = %second, "that the order has failed could not be written down");
         }
@@ -191,7 +237,7 @@ impl<'a> Run<'a> {
                     return Ok(Proved::Authorized(Box::new(order)));
                 }
                 Step::StartOver(why) => return Ok(Proved::Useless(why)),
-                Step::Failed(error) => return Err(self.failed(error).await),
+                Step::Failed(error) => return Err(self.failed(&order, error).await),
             }
             order = self.poll("validation", &order, None).await?;
         }
@@ -216,8 +262,10 @@ impl<'a> Run<'a> {
                     .with_retry(Retry::Backoff));
                 }
                 Step::Finalize => {
+                    let now = self.pipeline.now();
+                    self.connection.budget.charge_issuance(&self.wish(), &order.url, now).await?;
                     tokio::time::sleep(Duration::from_millis(250) * sent).await;
-                    let finalize = self.pipeline.ca.finalize(&self.account, &order, &attempt.csr);
+                    let finalize = self.connection.ca.finalize(&self.account, &order, &attempt.csr);
                     let polled = effect("order.finalize", finalize).await?;
                     (order, wait) = (polled.order, polled.retry_after);
                     sent += 1;
@@ -225,7 +273,7 @@ impl<'a> Run<'a> {
                 }
                 Step::Download(url) => {
                     let chain =
-                        self.pipeline.ca.certificate(&self.account, &url, self.spec.wanted_chain()).await?;
+                        self.connection.ca.certificate(&self.account, &url, self.spec.wanted_chain()).await?;
                     let origin = Origin::new(attempt.authority, &order.url);
                     let bundle = Bundle::new(self.spec.id().clone(), &chain, None, origin)?;
                     return match self.check(&bundle, &attempt.csr) {
@@ -252,7 +300,7 @@ impl<'a> Run<'a> {
                     )
                     .with("order", &order.url));
                 }
-                Step::Failed(error) => return Err(self.failed(error).await),
+                Step::Failed(error) => return Err(self.failed(&order, error).await),
             }
             order = self.poll("issuance", &order, wait.take()).await?;
         }
@@ -290,7 +338,7 @@ impl<'a> Run<'a> {
         order: &OrderSnapshot,
         mut wait: Option<Duration>,
     ) -> Result<OrderSnapshot> {
-        let deadline = Deadline::after(self.pipeline.ca.authority.timeouts().poll);
+        let deadline = Deadline::after(self.connection.ca.authority.timeouts().poll);
         let mut pause = SHORTEST_PAUSE;
         loop {
             if let Some(wait) = wait.take() {
@@ -308,7 +356,7 @@ impl<'a> Run<'a> {
                 }
                 deadline.sleep(wait).await;
             }
-            let asked = self.pipeline.ca.poll(phase, &self.account, &order.url);
+            let asked = self.connection.ca.poll(phase, &self.account, &order.url);
             let Polled { order, retry_after } = deadline.run("issue.poll", phase, asked).await?;
             if !matches!(next_step(&order, &self.answered, self.pipeline.now()), Step::Wait) {
                 return Ok(order);
@@ -320,7 +368,7 @@ impl<'a> Run<'a> {
 
     /// Answers these authorizations of the order.
     async fn answer(&mut self, order: &OrderSnapshot, which: &[usize]) -> Result<()> {
-        let timeouts = *self.pipeline.ca.authority.timeouts();
+        let timeouts = *self.connection.ca.authority.timeouts();
         let authorizations: Vec<&AuthorizationSnapshot> =
             which.iter().filter_map(|position| order.authorizations.get(*position)).collect();
 
@@ -392,7 +440,7 @@ impl<'a> Run<'a> {
         self.journal.write("journal.told").await?;
         let mut told = Vec::new();
         for plan in plans.iter().filter(|plan| plan.untold) {
-            let told_one = self.pipeline.ca.respond(&self.account, &plan.challenge);
+            let told_one = self.connection.ca.respond(&self.account, &plan.challenge);
             told.push(effect("challenge.respond", told_one).boxed());
         }
         stream::iter(told).buffer_unordered(PARALLEL).try_collect::<Vec<()>>().await?;
@@ -528,7 +576,7 @@ pub(crate) async fn clean_up(
     journal: &mut Journal<'_>,
     which: Which,
 ) -> Result<Option<Error>> {
-    let (now, patience) = (pipeline.now(), pipeline.ca.authority.timeouts().poll);
+    let (now, patience) = (pipeline.now(), pipeline.timeouts().poll);
     let (kept, presented): (Vec<_>, Vec<_>) = std::mem::take(&mut journal.record.presented)
         .into_iter()
         .partition(|presented| which == Which::NotNeeded && presented.may_be_needed(now, patience));
@@ -547,7 +595,7 @@ async fn take_away_all(
     journal: &mut Journal<'_>,
     presented: Vec<Presented>,
 ) -> Option<Error> {
-    let deadline = Deadline::after(pipeline.ca.authority.timeouts().cleanup);
+    let deadline = Deadline::after(pipeline.timeouts().cleanup);
     let work: Vec<_> =
         presented.iter().map(|presented| take_away(pipeline, presented, deadline).boxed()).collect();
     let work = join_all(work).await;
@@ -599,6 +647,24 @@ fn is_pending(order: &OrderSnapshot) -> bool {
 /// Whether what failed may have been done, or be done yet.
 fn is_unsettled(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Unavailable)
+}
+
+/// Whether a refused order may be granted without `replaces`: all but the refusals that have to do with something
+/// else. A CA that is silent or broken has refused nothing.
+fn minds_replacement(error: &Error) -> bool {
+    const ELSE: [&str; 7] = [
+        "accountDoesNotExist",
+        "badNonce",
+        "caa",
+        "invalidProfile",
+        "rateLimited",
+        "rejectedIdentifier",
+        "userActionRequired",
+    ];
+    error.problem().is_some_and(|problem| {
+        problem.status.is_some_and(|status| (400..500).contains(&status))
+            && !ELSE.contains(&problem.acme_type())
+    })
 }
 
 fn has_lost_account(error: &Error) -> bool {

@@ -47,17 +47,20 @@ compile_error!("acmekit-core needs one crypto provider: enable the feature `aws-
 
 pub mod atomic;
 mod authority;
+pub mod backoff;
 mod budget;
 mod bundle;
 mod ca;
 mod challenge;
 mod clock;
+mod connection;
 mod csr;
 mod deployer;
 pub mod dns;
 mod effect;
 mod error;
 mod event;
+mod exchange;
 #[doc(hidden)]
 pub mod fuzzing;
 mod issue;
@@ -90,6 +93,7 @@ pub use csr::Csr;
 pub use deployer::{Deployer, Outcome};
 pub use error::{Error, ErrorKind, Problem, Result, Retry};
 pub use event::{Event, Observer, What};
+pub use exchange::Exchange;
 pub use key::{KeyType, PrivateKey};
 pub use name::{DnsName, Identifier};
 pub use pipeline::{Deployment, Issuance, Pipeline, PipelineBuilder};

@@ -1,7 +1,7 @@
 //! What a CA allows in a time: which limits there are, how high, and what they are counted by.
 //!
-//! The same values are enforced by `acmekit-server`, to test against, and kept to by a [`Pipeline`](crate::Pipeline) that
-//! is given a budget ([`PipelineBuilder::limits`](crate::PipelineBuilder::limits)).
+//! The same values are enforced by `acmekit-server`, to test against, and kept to by a [`Pipeline`](crate::Pipeline) whose
+//! authority has them ([`Authority::with_limits`](crate::Authority::with_limits)).
 
 pub mod gcra;
 #[cfg(test)]

@@ -1,29 +1,25 @@
 //! The parts put together: [`Pipeline`].
 
+mod run;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures_util::FutureExt;
-use tokio::sync::{Mutex, MutexGuard};
-
-use crate::ca::Ca;
-use crate::ca::account::{self, Account};
-use crate::effect::effect;
-use crate::issue::{Run, Which};
+use crate::budget::plan::{Plan, plan};
+use crate::budget::{Left, Wish};
+use crate::connection::Connection;
+use crate::issue::Which;
 use crate::journal::Journal;
-use crate::key::key_type;
-use crate::renewal::{Decision, Suggestion};
+use crate::renewal::RenewalPolicy;
 use crate::{
-    Authority, Bundle, CertificateId, CertificateSpec, ChallengeKind, ChallengeSolver, Clock, Condition,
-    Deadline, Deployer, Error, ErrorKind, Event, Expected, Lease, Observer, Outcome, Result, Retry, Secret,
-    Store, StoreKey, SystemClock, Version, What, issue, lease, renewal,
+    Authority, Bundle, CertificateId, CertificateSpec, ChallengeKind, ChallengeSolver, Clock, Deployer,
+    Error, ErrorKind, Event, Observer, Outcome, Result, Store, StoreKey, SystemClock, Timeouts, What, issue,
+    lease,
 };
+pub(crate) use run::Order;
 
 /// How long the lease on a certificate lasts without renewal; it is renewed three times in it.
 const LEASE: Duration = Duration::from_secs(60);
-
-/// How long the CA may take to say when to renew: what it says is welcome, not needed.
-const ASK: Duration = Duration::from_secs(5);
 
 /// An authority, a store, solvers and deployers: all that a certificate needs.
 ///
@@ -45,13 +41,15 @@ const ASK: Duration = Duration::from_secs(5);
 /// ```
 #[derive(Debug)]
 pub struct Pipeline {
-    pub(crate) ca: Ca,
+    /// In the order in which they are preferred; at least one.
+    pub(crate) connections: Vec<Connection>,
+    timeouts: Timeouts,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) solvers: Vec<Arc<dyn ChallengeSolver>>,
     deployers: Vec<Arc<dyn Deployer>>,
     observers: Vec<Arc<dyn Observer>>,
-    clock: Arc<dyn Clock>,
-    account: Mutex<Option<Arc<Account>>>,
+    pub(crate) policy: RenewalPolicy,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 /// What [`Pipeline::obtain`] and [`Pipeline::renew`] answer.
@@ -98,15 +96,31 @@ impl Issuance {
 /// Puts a [`Pipeline`] together.
 #[derive(Debug)]
 pub struct PipelineBuilder {
-    authority: Authority,
+    authorities: Vec<Authority>,
     store: Arc<dyn Store>,
     solvers: Vec<Arc<dyn ChallengeSolver>>,
     deployers: Vec<Arc<dyn Deployer>>,
     observers: Vec<Arc<dyn Observer>>,
+    policy: RenewalPolicy,
     clock: Arc<dyn Clock>,
 }
 
 impl PipelineBuilder {
+    /// Adds an authority to fall back to: a [`Manager`](crate::Manager) turns to it while those before it are out of
+    /// order, and specs may ask for it by its id. Certificates it has issued are as good as the first one's.
+    #[must_use]
+    pub fn fall_back_to(mut self, authority: Authority) -> Self {
+        self.authorities.push(authority);
+        self
+    }
+
+    /// Renews by this policy rather than the [default](RenewalPolicy::default).
+    #[must_use]
+    pub fn renewal(mut self, policy: RenewalPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
     /// Adds a way to answer challenges. The first that the CA offers is taken; one of each kind.
     #[must_use]
     pub fn solver(mut self, solver: impl ChallengeSolver + 'static) -> Self {
@@ -138,8 +152,8 @@ impl PipelineBuilder {
     /// Puts it together. Nothing is sent yet.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if there is no solver, or two of the same kind, or two deployers with
-    /// the same id.
+    /// [`ErrorKind::Config`] if there is no solver, or two of the same kind, or two deployers or
+    /// authorities with the same id.
     pub fn build(self) -> Result<Pipeline> {
         let refuse = |why: String, hint: &str| {
             Err(Error::new(ErrorKind::Config, "pipeline.build", why).with_hint(hint))
@@ -161,14 +175,25 @@ impl PipelineBuilder {
         if let Some(twice) = repeated(&ids) {
             return refuse(format!("there are two deployers with the id `{twice}`"), "give each its own id");
         }
+        let ids: Vec<&str> = self.authorities.iter().map(Authority::id).collect();
+        if let Some(twice) = repeated(&ids) {
+            return refuse(
+                format!("there are two authorities with the id `{twice}`"),
+                "give one of them another id with `with_id`",
+            );
+        }
+        let timeouts = self.authorities.first().map(|first| *first.timeouts()).unwrap_or_default();
+        let connections = self.authorities.into_iter();
+        let connections = connections.map(|authority| Connection::new(authority, &self.store, &self.clock));
         Ok(Pipeline {
-            ca: Ca::new(self.authority, Arc::clone(&self.clock))?,
+            connections: connections.collect::<Result<_>>()?,
+            timeouts,
             store: self.store,
             solvers: self.solvers,
             deployers: self.deployers,
             observers: self.observers,
+            policy: self.policy,
             clock: self.clock,
-            account: Mutex::new(None),
         })
     }
 }
@@ -184,17 +209,20 @@ impl Pipeline {
     /// Starts a pipeline with what it cannot do without.
     pub fn builder(authority: Authority, store: Arc<dyn Store>) -> PipelineBuilder {
         PipelineBuilder {
-            authority,
+            authorities: vec![authority],
             store,
             solvers: Vec::new(),
             deployers: Vec::new(),
             observers: Vec::new(),
+            policy: RenewalPolicy::default(),
             clock: Arc::new(SystemClock),
         }
     }
 
-    /// Makes sure that there is a certificate for the spec, that it is not due ([`renewal`]), and that it is
-    /// served. Orders one only if need be; goes on with an order from before a crash.
+    /// Makes sure that there is a certificate for the spec, that it is not due
+    /// ([`RenewalPolicy`]), and that it is served. Orders one only if need be; goes on with an order from before a crash.
+    ///
+    /// The authority is the one the spec asks for, or else the first.
     ///
     /// Dropping this future takes nothing away from the DNS or a web root: the journal does, on the
     /// next call for this certificate or the next [`sweep`](Self::sweep).
@@ -202,7 +230,7 @@ impl Pipeline {
     /// # Errors
     /// If there is no certificate. Failed deployments are in the [`Issuance`].
     pub async fn obtain(&self, spec: &CertificateSpec) -> Result<Issuance> {
-        self.run(spec, false).await
+        self.run(spec, &Order::of(self.connection_for(spec)?)).await
     }
 
     /// As [`obtain`](Self::obtain), but orders a new certificate also when the stored one is not
@@ -211,7 +239,7 @@ impl Pipeline {
     /// # Errors
     /// As [`obtain`](Self::obtain). The stored certificate stays in use.
     pub async fn renew(&self, spec: &CertificateSpec) -> Result<Issuance> {
-        self.run(spec, true).await
+        self.run(spec, &Order { force: true, ..Order::of(self.connection_for(spec)?) }).await
     }
 
     /// Loads the stored certificate.
@@ -259,264 +287,69 @@ impl Pipeline {
         lease::holding(&*self.store, &lease, work).await
     }
 
-    #[tracing::instrument(name = "certificate", skip_all, fields(id = %spec.id(), authority = self.ca.authority.id()))]
-    async fn run(&self, spec: &CertificateSpec, force: bool) -> Result<Issuance> {
-        if let Some(wanted) = spec.wanted_authority()
-            && wanted != self.ca.authority.id()
-        {
-            return Err(Error::new(
-                ErrorKind::Config,
-                "pipeline.authority",
-                "the spec asks for an authority this pipeline does not have",
-            )
-            .with("wanted", wanted)
-            .with("present", self.ca.authority.id()));
-        }
-        let seen = self.stored(spec.id()).await?.map(|(_, version)| version);
-        let key = certificate_key(spec.id())?;
-        let lease = lease::take(&*self.store, &key, LEASE, self.ca.authority.timeouts().lease).await?;
-        let work = self.run_alone(spec, force, seen, &lease).boxed();
-        lease::holding(&*self.store, &lease, work).await
-    }
-
-    async fn run_alone(
-        &self,
-        spec: &CertificateSpec,
-        force: bool,
-        seen: Option<Version>,
-        lease: &Lease,
-    ) -> Result<Issuance> {
-        let stored = self.stored(spec.id()).await?;
-        let decision = match &stored {
-            Some((bundle, _)) => Some(self.decide(bundle, lease).await),
-            None => None,
-        };
-        let due = decision.is_none_or(|decision| decision.at <= self.clock.now());
-        let mut journal = Journal::open(&*self.store, lease, spec.id()).await?;
-        // An order whose certificate is stored already has come to its end: the crash fell between storing the bundle
-        // and closing the journal. It is closed now, or the same certificate would be downloaded again for a renewal.
-        let ended = matches!((&stored, &journal.record.attempt), (Some((bundle, _)), Some(attempt))
-            if attempt.order.as_deref() == Some(bundle.origin().order.as_str()));
-        if ended {
-            issue::clean_up_quietly(self, &mut journal, Which::All).await?;
-            journal.close().await?;
-        }
-        let done = stored.as_ref().filter(|(bundle, version)| {
-            // What was begun for another wish is no reason to order what there is.
-            let underway = journal
-                .record
-                .attempt
-                .as_ref()
-                .is_some_and(|attempt| attempt.is_for(spec, self.ca.authority.id()));
-            let renewed_meanwhile = Some(*version) != seen;
-            let wanted = force && !renewed_meanwhile && !ended;
-            !underway && !wanted && !due && self.is_fit(spec, bundle)
-        });
-        let (bundle, fresh) = match done {
-            Some((bundle, _)) => {
-                issue::clean_up_quietly(self, &mut journal, Which::All).await?;
-                journal.close().await?;
-                (bundle.clone(), false)
-            }
-            None => {
-                let account = match self.account(spec.id()).await {
-                    Ok(account) => account,
-                    Err(error) => {
-                        let cleaned = issue::clean_up_quietly(self, &mut journal, Which::NotNeeded).await;
-                        if let Err(second) = cleaned {
-                            tracing::warn!(error = %second, "what is gone could not be written down");
-                        }
-                        return Err(error);
-                    }
-                };
-                let replaces = stored.as_ref().and_then(|(bundle, _)| self.replaced(spec, bundle));
-                let mut run = Run::new(self, spec, account, journal, replaces);
-                let bundle = issue::issue(&mut run).await?;
-                self.save(&bundle, stored.map(|(_, version)| version), lease).await?;
-                run.journal.close().await?;
-                (bundle, true)
-            }
-        };
-        let deployments = self.deploy(&bundle, lease).await?;
-        let renew_at = match decision {
-            Some(decision) if !fresh => decision.at,
-            // Of a new one the CA is asked next time.
-            _ => renewal::decide(bundle.facts(), None).at,
-        };
-        self.tell(spec.id(), What::RenewalScheduled { at: renew_at });
-        Ok(Issuance { bundle, fresh, deployments, renew_at })
-    }
-
-    /// When a stored certificate is due. The CA is asked what it suggests when it wants to be asked; one that is down
-    /// keeps nobody from using the certificate there is.
-    async fn decide(&self, bundle: &Bundle, lease: &Lease) -> Decision {
-        let facts = bundle.facts();
-        let now = self.clock.now();
-        let by_lifetime = renewal::decide(facts, None);
-        let Some(id) =
-            facts.ari_id.as_deref().filter(|_| bundle.origin().authority == self.ca.authority.id())
-        else {
-            return by_lifetime;
-        };
-        match self.suggestion(bundle.id(), id, now, lease).await {
-            Ok(suggested) => renewal::decide(facts, suggested),
-            Err(error) => {
-                tracing::warn!(%error, "what the CA suggests could not be kept: the lifetime decides");
-                by_lifetime
-            }
-        }
-    }
-
-    /// What the CA suggests for the certificate it knows as `ari_id`, asked if it is time to.
-    async fn suggestion(
-        &self,
-        id: &CertificateId,
-        ari_id: &str,
-        now: SystemTime,
-        lease: &Lease,
-    ) -> Result<Option<SystemTime>> {
-        let key: StoreKey = format!("renewals/{id}").parse()?;
-        let entry = self.store.load(&key).await?;
-        let expected = entry.as_ref().map_or(Expected::Absent, |entry| Expected::Version(entry.version));
-        // One that cannot be read is made anew: it holds nothing that cannot be asked for.
-        let known = entry.and_then(|entry| serde_json::from_slice::<Suggestion>(entry.value.expose()).ok());
-        let known = known.filter(|known| known.is_of(ari_id));
-        let mut known = known.unwrap_or_else(|| Suggestion::none(ari_id, now));
-        if !known.is_stale(now) {
-            return Ok(known.at());
-        }
-        let patience = self.ca.authority.timeouts().request.min(ASK);
-        let asked = self.ca.renewal_info(ari_id);
-        match Deadline::after(patience).run("ca.renewal_info", "renewalInfo", asked).await {
-            Ok(Some((window, retry_after))) => {
-                if known.told(window.clone(), retry_after, rand::random(), now)
-                    && let Some(at) = known.at()
-                {
-                    self.tell(id, What::RenewalSuggested { at, explanation_url: window.explanation_url });
+    /// When each of these could be ordered now, under the limits of its authority, and when all are done; for that,
+    /// those that would be renewed had better come first. What is stored is not looked at, and nothing is sent.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if a spec asks for an authority there is not; [`ErrorKind::Storage`].
+    pub async fn plan(&self, specs: &[CertificateSpec]) -> Result<Plan> {
+        let now = self.now();
+        let mut all = Plan { orders: Vec::new(), done_at: now };
+        let mut places = Vec::new();
+        for connection in &self.connections {
+            let mut wishes = Vec::new();
+            for (place, spec) in specs.iter().enumerate() {
+                if std::ptr::eq(self.connection_for(spec)?, connection) {
+                    wishes.push((spec.id().clone(), Wish::new(spec.identifiers())));
+                    places.push(place);
                 }
             }
-            Ok(None) => return Ok(None),
-            Err(error) => {
-                tracing::info!(%error, "the CA does not say when to renew");
-                let after = match error.retry() {
-                    Retry::After(pause) => Some(pause),
-                    _ => None,
-                };
-                known.untold(after, now);
-            }
+            let mut pages: Vec<String> = wishes.iter().flat_map(|(_, wish)| wish.pages()).collect();
+            pages.sort();
+            pages.dedup();
+            let ledger = connection.budget.ledger(&pages).await?;
+            let planned = plan(ledger, connection.budget.limits(), &wishes, now);
+            all.done_at = all.done_at.max(planned.done_at);
+            all.orders.extend(planned.orders);
         }
-        let value = serde_json::to_vec(&known).map_err(|e| {
-            Error::new(ErrorKind::Storage, "pipeline.suggestion", "could not be encoded").with_source(e)
-        })?;
-        let condition = Condition::expecting(expected).under(lease);
-        self.store.save(&key, &Secret::new(value), &condition).await?;
-        Ok(known.at())
+        let mut in_place: Vec<_> = places.into_iter().zip(all.orders).collect();
+        in_place.sort_by_key(|(place, _)| *place);
+        all.orders = in_place.into_iter().map(|(_, planned)| planned).collect();
+        Ok(all)
     }
 
-    /// Whether a stored certificate is what the spec wants.
-    fn is_fit(&self, spec: &CertificateSpec, bundle: &Bundle) -> bool {
-        let key_fits = match spec.csr() {
-            Some(csr) => bundle.public_key_info() == csr.public_key_info(),
-            None => {
-                bundle.key().is_some() && key_type(bundle.public_key_info()) == Some(spec.wanted_key_type())
-            }
-        };
-        key_fits
-            && bundle.facts().identifiers.is_superset(spec.identifiers())
-            && bundle.origin().authority == self.ca.authority.id()
-    }
-
-    /// What a renewal of `bundle` tells the CA to replace (RFC 9773 section 5): a certificate of its own, with a name
-    /// in common.
-    fn replaced(&self, spec: &CertificateSpec, bundle: &Bundle) -> Option<String> {
-        let facts = bundle.facts();
-        let is_its_own = bundle.origin().authority == self.ca.authority.id();
-        let in_common = !facts.identifiers.is_disjoint(spec.identifiers());
-        facts.ari_id.clone().filter(|_| is_its_own && in_common)
-    }
-
-    async fn stored(&self, id: &CertificateId) -> Result<Option<(Bundle, Version)>> {
-        let Some(entry) = self.store.load(&certificate_key(id)?).await? else { return Ok(None) };
-        Ok(Some((Bundle::from_stored(entry.value.expose())?, entry.version)))
-    }
-
-    async fn save(&self, bundle: &Bundle, replaces: Option<Version>, lease: &Lease) -> Result<()> {
-        let value = Secret::new(bundle.to_stored()?.to_vec());
-        let expected = replaces.map_or(Expected::Absent, Expected::Version);
-        let condition = Condition::expecting(expected).under(lease);
-        let key = certificate_key(bundle.id())?;
-        effect("certificate.store", self.store.save(&key, &value, &condition)).await?;
-        self.tell(bundle.id(), What::CertificateStored { serial: bundle.facts().serial.clone() });
-        Ok(())
-    }
-
-    /// Brings the bundle to every deployer; one that fails does not keep the others from theirs.
-    async fn deploy(&self, bundle: &Bundle, lease: &Lease) -> Result<Vec<Deployment>> {
-        let mut deployments = Vec::new();
-        for deployer in &self.deployers {
-            // Whoever was stopped for longer than the lease lasts must not put an old certificate over a newer one.
-            self.store.renew(lease).await?;
-            let deadline = Deadline::after(self.ca.authority.timeouts().deploy);
-            let work = async {
-                let outcome = deployer.deploy(bundle).await?;
-                deployer.verify(bundle).await?;
-                Ok(outcome)
-            };
-            let result =
-                effect("certificate.deploy", deadline.run("pipeline.deploy", deployer.id(), work)).await;
-            // It was dropped wherever it stood: neither served nor rolled back is known.
-            let result = result.map_err(|error| match error.op() {
-                "pipeline.deploy" => error.with_hint(
-                    "what is served now is not known; the next run deploys again, or look for yourself",
-                ),
-                _ => error,
-            });
-            let id = deployer.id().to_owned();
-            self.tell(
-                bundle.id(),
-                match &result {
-                    Ok(outcome) => What::Deployed { deployer: id.clone(), outcome: *outcome },
-                    Err(error) => What::DeployFailed { deployer: id.clone(), error: error.to_string() },
-                },
-            );
-            deployments.push(Deployment { deployer: id, result });
+    /// What is left of the limits of each authority.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Storage`].
+    pub async fn budget_left(&self) -> Result<Vec<Left>> {
+        let mut left = Vec::new();
+        for connection in &self.connections {
+            left.push(connection.budget.left(self.now()).await?);
         }
-        Ok(deployments)
+        Ok(left)
     }
 
-    /// The account, loaded or made once per pipeline.
-    async fn account(&self, certificate: &CertificateId) -> Result<Arc<Account>> {
-        let mut slot = self.account_slot().await?;
-        if let Some(account) = &*slot {
-            return Ok(Arc::clone(account));
-        }
-        let account = Arc::new(account::ensure(&self.ca, &*self.store).await?);
-        let authority = self.ca.authority.id().to_owned();
-        self.tell(certificate, What::AccountReady { authority, created: account.created });
-        *slot = Some(Arc::clone(&account));
-        Ok(account)
+    /// The authority the spec asks for, or else the first.
+    pub(crate) fn connection_for(&self, spec: &CertificateSpec) -> Result<&Connection> {
+        let wanted = spec.wanted_authority();
+        let found = self.connections.iter().find(|one| wanted.is_none_or(|wanted| wanted == one.id()));
+        found.ok_or_else(|| {
+            let ids: Vec<&str> = self.connections.iter().map(Connection::id).collect();
+            let why = "the spec asks for an authority this pipeline does not have";
+            Error::new(ErrorKind::Config, "pipeline.authority", why)
+                .with("wanted", wanted.unwrap_or_default())
+                .with("present", ids.join(" "))
+        })
     }
 
-    /// One at a time asks for the account. Who waits behind others that a silent CA costs their time has an end, too.
-    async fn account_slot(&self) -> Result<MutexGuard<'_, Option<Arc<Account>>>> {
-        let turn = async { Ok(self.account.lock().await) };
-        let patience = self.ca.authority.timeouts().lease;
-        Deadline::after(patience).run("pipeline.account", "waiting for the account", turn).await
+    /// Those of the first authority: for what belongs to none.
+    pub(crate) fn timeouts(&self) -> &Timeouts {
+        &self.timeouts
     }
 
-    /// The CA does not know the account any more: registers the same key again.
-    pub(crate) async fn account_again(
-        &self,
-        certificate: &CertificateId,
-        lost: &Account,
-    ) -> Result<Arc<Account>> {
-        account::forget_url(&self.ca, &*self.store, &lost.url).await?;
-        let mut slot = self.account_slot().await?;
-        if slot.as_ref().is_some_and(|account| account.url == lost.url) {
-            *slot = None;
-        }
-        drop(slot);
-        self.account(certificate).await
+    pub(crate) fn deployer_ids(&self) -> impl Iterator<Item = &str> {
+        self.deployers.iter().map(|deployer| deployer.id())
     }
 
     pub(crate) fn now(&self) -> SystemTime {

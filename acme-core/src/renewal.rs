@@ -1,10 +1,12 @@
-//! When a certificate is due: by the CA's suggestion (RFC 9773), or by its lifetime.
+//! When a certificate is due: by the CA's suggestion (RFC 9773), or by its lifetime; within maintenance windows.
 //!
 //! Everything here is pure; [`Pipeline`](crate::Pipeline) asks the CA and keeps what it said.
 
+mod maintenance;
 mod suggestion;
 #[cfg(test)]
 mod tests;
+pub(crate) mod upkeep;
 
 use std::time::{Duration, SystemTime};
 
@@ -12,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::CertificateFacts;
 
+pub use maintenance::MaintenanceWindow;
 pub(crate) use suggestion::Suggestion;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -19,19 +22,84 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 /// Certificates that live shorter than this are renewed at half of their life.
 const SHORT_LIVED: Duration = Duration::from_secs(10 * 24 * 3600);
 
-/// When a certificate should be renewed by its lifetime alone: at two thirds of it, or at one half
-/// if it lives less than ten days (Let's Encrypt's integration guide).
-pub fn due(facts: &CertificateFacts) -> SystemTime {
-    let life = lifetime(facts);
-    let after = if life < SHORT_LIVED { life / 2 } else { life * 2 / 3 };
-    facts.not_before.checked_add(after).unwrap_or(facts.not_before)
+/// When certificates are renewed. As text (TOML, JSON) an object of these fields, each of which may be missing.
+///
+/// ```
+/// use acmekit_core::renewal::RenewalPolicy;
+/// let policy: RenewalPolicy = serde_json::from_str(
+///     r#"{ "at_share": 0.5, "maintenance_windows": ["Sat-Sun 02:00-05:00 UTC"] }"#,
+/// )?;
+/// assert!(policy.follow_suggestions);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct RenewalPolicy {
+    /// After which share of its lifetime a certificate is renewed where the CA suggests nothing (default 2/3, as Let's
+    /// Encrypt's integration guide says). Taken as at least 0.1 and at most 0.9.
+    pub at_share: f64,
+    /// The same for lifetimes under ten days (default 1/2).
+    pub at_share_short_lived: f64,
+    /// Whether the CA is asked what it suggests, and that is done (default true).
+    pub follow_suggestions: bool,
+    /// When renewals may begin (default: always). Overridden when only a twentieth of the lifetime is left.
+    pub maintenance_windows: Vec<MaintenanceWindow>,
+}
+
+impl Default for RenewalPolicy {
+    fn default() -> Self {
+        Self {
+            at_share: 2.0 / 3.0,
+            at_share_short_lived: 0.5,
+            follow_suggestions: true,
+            maintenance_windows: Vec::new(),
+        }
+    }
+}
+
+/// What a decision is made of.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Input {
+    /// The start of the certificate's validity.
+    pub not_before: SystemTime,
+    /// Its end.
+    pub not_after: SystemTime,
+    /// The window the CA suggests, and the instant picked in it ([`Window::pick`]).
+    pub suggested: Option<(Window, SystemTime)>,
+    /// What chance decides, from 0 to 1: always the same for one certificate, or each look would say something else.
+    pub chance: f64,
+}
+
+impl Input {
+    /// A certificate of which its CA has suggested nothing; its fingerprint is the chance.
+    pub fn of(facts: &CertificateFacts) -> Self {
+        Self {
+            not_before: facts.not_before,
+            not_after: facts.not_after,
+            suggested: None,
+            chance: chance(&facts.sha256),
+        }
+    }
+
+    fn lifetime(&self) -> Duration {
+        self.not_after.duration_since(self.not_before).unwrap_or_default()
+    }
+}
+
+/// A share from 0 to 1 made of a fingerprint.
+pub(crate) fn chance(sha256: &str) -> f64 {
+    let digits = sha256.get(..8).and_then(|digits| u32::from_str_radix(digits, 16).ok());
+    f64::from(digits.unwrap_or_default()) / f64::from(u32::MAX)
 }
 
 /// When a certificate is to be renewed, and why then.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Decision {
     /// The time; it may have passed.
+    #[serde(with = "crate::clock::rfc3339")]
     pub at: SystemTime,
     /// What decided it.
     pub reason: Reason,
@@ -46,6 +114,8 @@ pub enum Reason {
     Suggested,
     /// Its lifetime.
     Lifetime,
+    /// It should be at another time, but that lies outside the maintenance windows.
+    Maintenance,
     /// It should be earlier, but the certificate is too young: a CA that always says "now" must not have one
     /// certificate after the other.
     TooYoung,
@@ -53,35 +123,59 @@ pub enum Reason {
     Emergency,
 }
 
-/// Decides when to renew: at the time `suggested` by the CA, or else by the lifetime; never before the certificate has
-/// lived an hour and a twentieth of its life, and at the latest when a twentieth is left.
-///
-/// ```
-/// # fn example(facts: &acmekit_core::CertificateFacts) {
-/// use acmekit_core::renewal::{decide, due};
-/// assert_eq!(decide(facts, None).at, due(facts));
-/// # }
-/// ```
-pub fn decide(facts: &CertificateFacts, suggested: Option<SystemTime>) -> Decision {
-    let life = lifetime(facts);
-    let (wished, reason) = match suggested {
-        Some(at) => (at, Reason::Suggested),
-        None => (due(facts), Reason::Lifetime),
-    };
-    let earliest = facts.not_before.checked_add((life / 20).max(HOUR)).unwrap_or(facts.not_before);
-    let latest = facts.not_after.checked_sub(life / 20).unwrap_or(facts.not_after);
-    // Of a life too short for both, the end counts.
-    if wished > latest || earliest > latest {
-        return Decision { at: latest, reason: Reason::Emergency };
+impl RenewalPolicy {
+    /// Decides when to renew: at the instant picked in the window the CA suggests, or else by the lifetime, up to a
+    /// fiftieth of it earlier as chance has it, so that what was issued together is not renewed together. Inside a
+    /// maintenance window, if there is one in time, and if possible also inside the suggested window. Never before the
+    /// certificate has lived an hour and a twentieth of its life; at the latest when a twentieth is left.
+    pub fn decide(&self, input: &Input) -> Decision {
+        let life = input.lifetime();
+        let earliest = input.not_before.checked_add((life / 20).max(HOUR)).unwrap_or(input.not_before);
+        let latest = input.not_after.checked_sub(life / 20).unwrap_or(input.not_after);
+        let suggested = input.suggested.as_ref().filter(|_| self.follow_suggestions);
+        let (wished, reason) = match suggested {
+            Some((_, at)) => (*at, Reason::Suggested),
+            None => (self.by_lifetime(input), Reason::Lifetime),
+        };
+        // Of a life too short for both, the end counts.
+        if wished > latest || earliest > latest {
+            return Decision { at: latest, reason: Reason::Emergency };
+        }
+        let (wished, reason) = match wished < earliest {
+            true => (earliest, Reason::TooYoung),
+            false => (wished, reason),
+        };
+        if maintenance::is_open(&self.maintenance_windows, wished) {
+            return Decision { at: wished, reason };
+        }
+        let inside = suggested.and_then(|(window, _)| {
+            let from = window.start.max(earliest);
+            maintenance::next(&self.maintenance_windows, from, window.end.min(latest), input.chance)
+        });
+        let at =
+            inside.or_else(|| maintenance::next(&self.maintenance_windows, wished, latest, input.chance));
+        match at {
+            Some(at) => Decision { at, reason: Reason::Maintenance },
+            None => Decision { at: latest, reason: Reason::Emergency },
+        }
     }
-    match wished < earliest {
-        true => Decision { at: earliest, reason: Reason::TooYoung },
-        false => Decision { at: wished, reason },
+
+    fn by_lifetime(&self, input: &Input) -> SystemTime {
+        let life = input.lifetime();
+        let share = if life < SHORT_LIVED { self.at_share_short_lived } else { self.at_share };
+        let share = if share.is_finite() { share.clamp(0.1, 0.9) } else { 0.5 };
+        let after = life.mul_f64(share).saturating_sub((life / 50).mul_f64(input.chance.clamp(0.0, 1.0)));
+        off_the_hour(input.not_before.checked_add(after).unwrap_or(input.not_before))
     }
 }
 
-fn lifetime(facts: &CertificateFacts) -> Duration {
-    facts.not_after.duration_since(facts.not_before).unwrap_or_default()
+/// Not in the first minute of an hour, when everybody else comes.
+fn off_the_hour(at: SystemTime) -> SystemTime {
+    let past_hour = at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() % 3600);
+    match past_hour < 60 {
+        true => at.checked_sub(Duration::from_secs(61)).unwrap_or(at),
+        false => at,
+    }
 }
 
 /// When a CA suggests to renew (RFC 9773 section 4.2).
@@ -120,5 +214,10 @@ impl Window {
             true => at + Duration::from_secs(61).min(width / 8),
             false => at,
         }
+    }
+
+    /// Whether an instant lies in it (RFC 9773 section 4.2: the end does not).
+    pub fn contains(&self, at: SystemTime) -> bool {
+        self.start <= at && at < self.end
     }
 }

@@ -4,25 +4,34 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode};
 use serde::de::DeserializeOwned;
 
 use crate::bundle::position;
 use crate::order::hint;
-use crate::{Authority, Clock, Error, ErrorKind, Problem, Result, Retry};
+use crate::{Authority, Clock, Deadline, Error, ErrorKind, Exchange, Problem, Result, Retry};
 
 /// The longest answer taken: a chain with a hundred names is below 20 KiB.
 const MAX_BODY: usize = 1024 * 1024;
+/// RFC 8555 section 6.2.
+const JOSE: &str = "application/jose+json";
 /// More nonces than requests ever under way would only grow old.
 const MAX_NONCES: usize = 64;
 
 /// A hardened HTTPS client for one authority.
 #[derive(Debug)]
 pub(crate) struct Transport {
-    client: reqwest::Client,
+    way: Way,
     nonces: Mutex<Vec<String>>,
     timeout: Duration,
     pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// How a request gets there.
+#[derive(Debug)]
+enum Way {
+    Https(reqwest::Client),
+    Given(Arc<dyn Exchange>),
 }
 
 /// An answer read whole. Its status has not been looked at.
@@ -37,6 +46,10 @@ pub(crate) struct Reply {
 
 impl Transport {
     pub(crate) fn new(authority: &Authority, clock: Arc<dyn Clock>) -> Result<Self> {
+        let (nonces, timeout) = (Mutex::default(), authority.timeouts().request);
+        if let Some(exchange) = authority.exchange() {
+            return Ok(Self { way: Way::Given(Arc::clone(exchange)), nonces, timeout, clock });
+        }
         let failed = |why: &str| Error::new(ErrorKind::Config, "ca.connect", why);
         let tls = authority.tls_config()?;
         let client = reqwest::Client::builder()
@@ -50,7 +63,7 @@ impl Transport {
             .pool_idle_timeout(Duration::from_secs(30))
             .build()
             .map_err(|e| failed("the HTTPS client could not be made").with_source(e))?;
-        Ok(Self { client, nonces: Mutex::default(), timeout: authority.timeouts().request, clock })
+        Ok(Self { way: Way::Https(client), nonces, timeout, clock })
     }
 
     /// One request, one answer; whatever its status.
@@ -62,32 +75,65 @@ impl Transport {
         url: &str,
         body: Option<Vec<u8>>,
     ) -> Result<Reply> {
-        let mut request = self.client.request(method, url);
-        if let Some(body) = body {
-            request = request.header(http::header::CONTENT_TYPE, "application/jose+json").body(body);
-        }
-        let mut response = request.send().await.map_err(|e| self.unreachable(phase, url, e))?;
-        let (status, headers) = (response.status(), response.headers().clone());
+        let (status, headers, body) = match &self.way {
+            Way::Https(client) => self.by_https(client, phase, method, url, body).await?,
+            Way::Given(exchange) => self.by_exchange(&**exchange, phase, method, url, body).await?,
+        };
         tracing::Span::current().record("status", status.as_u16());
-        let mut content = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.map_err(|e| self.unreachable(phase, url, e))? {
-            if content.len() + chunk.len() > MAX_BODY {
-                return Err(Error::new(
-                    ErrorKind::Protocol,
-                    "ca.http",
-                    "the CA's answer is longer than 1 MiB",
-                )
-                .with("phase", phase)
-                .with("url", url)
-                .with("status", status.as_u16()));
-            }
-            content.extend_from_slice(&chunk);
-        }
         if let Some(nonce) = headers.get("replay-nonce").and_then(|value| value.to_str().ok()) {
             self.keep_nonce(nonce);
         }
         let retry_after = retry_after(&headers, self.clock.now());
-        Ok(Reply { status, headers, body: content.freeze(), retry_after })
+        Ok(Reply { status, headers, body, retry_after })
+    }
+
+    async fn by_https(
+        &self,
+        client: &reqwest::Client,
+        phase: &str,
+        method: Method,
+        url: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<(StatusCode, HeaderMap, Bytes)> {
+        let mut request = client.request(method, url);
+        if let Some(body) = body {
+            request = request.header(http::header::CONTENT_TYPE, JOSE).body(body);
+        }
+        let mut response = request.send().await.map_err(|e| self.unreachable(phase, url, e))?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let mut content = BytesMut::new();
+        while let Some(chunk) = response.chunk().await.map_err(|e| self.unreachable(phase, url, e))? {
+            if content.len() + chunk.len() > MAX_BODY {
+                return Err(too_long(phase, url, status));
+            }
+            content.extend_from_slice(&chunk);
+        }
+        Ok((status, headers, content.freeze()))
+    }
+
+    async fn by_exchange(
+        &self,
+        exchange: &dyn Exchange,
+        phase: &str,
+        method: Method,
+        url: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<(StatusCode, HeaderMap, Bytes)> {
+        let request = Request::builder().method(method).uri(url);
+        let request = match body {
+            Some(body) => request.header(http::header::CONTENT_TYPE, JOSE).body(Bytes::from(body)),
+            None => request.body(Bytes::new()),
+        };
+        let request = request.map_err(|e| {
+            let why = format!("{phase}: this URL cannot be asked");
+            Error::new(ErrorKind::Protocol, "ca.http", why).with("url", url).with_source(e)
+        })?;
+        let answer = Deadline::after(self.timeout).run("ca.http", phase, exchange.exchange(request)).await;
+        let (parts, body) = answer.map_err(|error| error.with("url", url))?.into_parts();
+        match body.len() > MAX_BODY {
+            true => Err(too_long(phase, url, parts.status)),
+            false => Ok((parts.status, parts.headers, body)),
+        }
     }
 
     /// A nonce from the pool, or a new one from the CA (RFC 8555 section 7.2).
@@ -159,6 +205,13 @@ impl Transport {
         }
         shown
     }
+}
+
+fn too_long(phase: &str, url: &str, status: StatusCode) -> Error {
+    Error::new(ErrorKind::Protocol, "ca.http", "the CA's answer is longer than 1 MiB")
+        .with("phase", phase)
+        .with("url", url)
+        .with("status", status.as_u16())
 }
 
 /// The innermost cause: "connection refused" rather than "error sending request".

@@ -1,4 +1,4 @@
-//! What the CA suggested for one certificate, as it is kept in the store.
+//! What the CA suggested for one certificate, as it is kept.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +13,7 @@ const USUALLY: Duration = Duration::from_secs(6 * 60 * 60);
 const SOONEST: Duration = Duration::from_secs(60);
 const LATEST: Duration = Duration::from_secs(12 * 60 * 60);
 
-/// The entry `renewals/<certificate>`. It belongs to one certificate: after a renewal it says nothing.
+/// It belongs to one certificate: after a renewal it says nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Suggestion {
     /// The certificate's name in renewal information.
@@ -44,6 +44,16 @@ impl Suggestion {
     /// Whether the CA is to be asked. A clock that was set back far asks, too.
     pub(crate) fn is_stale(&self, now: SystemTime) -> bool {
         self.ask_again <= now || self.ask_again.duration_since(now).is_ok_and(|left| left > LATEST)
+    }
+
+    /// The window, and the instant picked in it.
+    pub(crate) fn picked(&self) -> Option<(Window, SystemTime)> {
+        self.window.as_ref().map(|picked| (picked.window.clone(), picked.at))
+    }
+
+    /// When the CA is to be asked again.
+    pub(crate) fn ask_again(&self) -> SystemTime {
+        self.ask_again
     }
 
     /// When the CA suggests to renew.

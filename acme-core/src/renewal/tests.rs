@@ -1,4 +1,3 @@
-use std::collections::BTreeSet;
 use std::time::UNIX_EPOCH;
 
 use proptest::prelude::*;
@@ -7,47 +6,123 @@ use super::*;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-fn facts(life: Duration) -> CertificateFacts {
-    CertificateFacts {
-        serial: String::new(),
-        sha256: String::new(),
-        identifiers: BTreeSet::new(),
-        not_before: UNIX_EPOCH + 1000 * DAY,
-        not_after: UNIX_EPOCH + 1000 * DAY + life,
-        ari_id: None,
-        issuer: String::new(),
-        root: String::new(),
-    }
-}
-
 fn start() -> SystemTime {
     UNIX_EPOCH + 1000 * DAY
+}
+
+/// A certificate of this life; `suggested` is a window and the instant in it.
+fn input(life: Duration, suggested: Option<(SystemTime, SystemTime, SystemTime)>) -> Input {
+    let suggested = suggested.map(|(from, to, at)| (Window::new(from, to).unwrap(), at));
+    Input { not_before: start(), not_after: start() + life, suggested, chance: 0.0 }
+}
+
+fn decide(input: &Input) -> Decision {
+    RenewalPolicy::default().decide(input)
 }
 
 #[test]
 fn long_and_short_lives_have_their_share() {
     for (life, want) in [(90 * DAY, 60 * DAY), (45 * DAY, 30 * DAY), (160 * HOUR, 80 * HOUR)] {
-        let decision = decide(&facts(life), None);
-        assert_eq!(decision, Decision { at: start() + want, reason: Reason::Lifetime });
-        assert_eq!(decision.at, due(&facts(life)));
+        let decision = decide(&input(life, None));
+        let early = (start() + want).duration_since(decision.at).unwrap();
+        assert_eq!(decision.reason, Reason::Lifetime);
+        assert!(early <= Duration::from_secs(62), "not on the hour, and no earlier: {early:?}");
     }
+    let policy = RenewalPolicy { at_share: 0.5, at_share_short_lived: f64::NAN, ..RenewalPolicy::default() };
+    let at = |life| policy.decide(&input(life, None)).at.duration_since(start()).unwrap();
+    assert!(at(90 * DAY) <= 45 * DAY && at(90 * DAY) > 44 * DAY && at(160 * HOUR) > 79 * HOUR);
+}
+
+#[test]
+fn what_was_issued_together_is_not_renewed_together() {
+    let at = |chance| decide(&Input { chance, ..input(90 * DAY, None) }).at;
+    let spread = at(0.0).duration_since(at(1.0)).unwrap();
+    assert!(spread > DAY && spread < 2 * DAY, "{spread:?}");
+    assert_eq!(chance("ffffffff00"), 1.0);
+    assert_eq!(chance("00000000ff"), 0.0);
+    assert_eq!(chance(""), 0.0);
 }
 
 #[test]
 fn a_suggestion_counts_between_too_young_and_too_late() {
-    let facts = facts(90 * DAY);
-    let at = |suggested| decide(&facts, Some(start() + suggested));
+    let at = |suggested: Duration| {
+        let at = start() + suggested;
+        decide(&input(90 * DAY, Some((at, at + DAY, at))))
+    };
     assert_eq!(at(50 * DAY), Decision { at: start() + 50 * DAY, reason: Reason::Suggested });
     assert_eq!(at(Duration::ZERO), Decision { at: start() + 90 * DAY / 20, reason: Reason::TooYoung });
     assert_eq!(at(89 * DAY), Decision { at: start() + 90 * DAY * 19 / 20, reason: Reason::Emergency });
-    assert_eq!(decide(&facts, Some(UNIX_EPOCH)).reason, Reason::TooYoung);
+    let deaf = RenewalPolicy { follow_suggestions: false, ..RenewalPolicy::default() };
+    let suggested = input(90 * DAY, Some((start(), start() + DAY, start())));
+    assert_eq!(deaf.decide(&suggested).reason, Reason::Lifetime);
 }
 
 #[test]
 fn a_life_too_short_for_both_is_renewed_before_its_end() {
-    let decision = decide(&facts(Duration::from_secs(600)), None);
+    let decision = decide(&input(Duration::from_secs(600), None));
     assert_eq!(decision, Decision { at: start() + Duration::from_secs(570), reason: Reason::Emergency });
-    assert_eq!(decide(&facts(Duration::ZERO), None).at, start());
+    assert_eq!(decide(&input(Duration::ZERO, None)).at, start());
+}
+
+fn within(windows: &[&str]) -> RenewalPolicy {
+    let maintenance_windows = windows.iter().map(|text| text.parse().unwrap()).collect();
+    RenewalPolicy { maintenance_windows, ..RenewalPolicy::default() }
+}
+
+fn shown(at: SystemTime) -> String {
+    jiff::Timestamp::try_from(at).unwrap().strftime("%a %H:%M").to_string()
+}
+
+#[test]
+fn renewals_wait_for_a_maintenance_window_while_there_is_time() {
+    // 1972-09-27 was a Wednesday; the suggestion falls on a Tuesday.
+    let suggested = start() + 48 * DAY + 7 * HOUR;
+    let narrow = input(90 * DAY, Some((suggested, suggested + HOUR, suggested)));
+    let decision = within(&["Sat-Sun 02:00-05:00 UTC"]).decide(&narrow);
+    assert_eq!((shown(decision.at).as_str(), decision.reason), ("Sat 02:01", Reason::Maintenance));
+    // Earlier, where that is still in the window the CA suggests.
+    let wide = input(90 * DAY, Some((suggested - 4 * DAY, suggested + HOUR, suggested)));
+    let decision = within(&["Sat-Sun 02:00-05:00 UTC"]).decide(&wide);
+    assert_eq!((shown(decision.at).as_str(), decision.at < suggested), ("Sat 02:01", true));
+    // Over midnight, and elsewhere on earth.
+    for (window, want) in [("Tue 22:00-06:00 UTC", "Tue 22:01"), ("Wed 00:30-03:00 +02:00", "Tue 22:31")] {
+        assert_eq!(shown(within(&[window]).decide(&narrow).at), want, "{window}");
+    }
+    let open = within(&["Sat 00:00-24:00 UTC", "daily 06:00-08:00 UTC"]).decide(&narrow);
+    assert_eq!(open, Decision { at: suggested, reason: Reason::Suggested });
+    // For a short life the next window is too late.
+    let short = within(&["Sat 02:00-03:00 UTC"]).decide(&input(30 * HOUR, None));
+    assert_eq!(short.reason, Reason::Emergency);
+}
+
+#[test]
+fn maintenance_windows_are_read_and_written() {
+    for (text, want) in [
+        ("Sat-Sun 02:00-05:00 UTC", "Sat,Sun 02:00-05:00 UTC"),
+        ("daily 22:00-04:00 +02:00", "daily 22:00-04:00 +02:00"),
+        ("fri-MON 00:00-24:00 Z", "Mon,Fri,Sat,Sun 00:00-24:00 UTC"),
+        ("Mon-Sun 01:30-02:15 -09:30", "daily 01:30-02:15 -09:30"),
+    ] {
+        let window: MaintenanceWindow = text.parse().unwrap();
+        assert_eq!(window.to_string(), want);
+        assert_eq!(want.parse::<MaintenanceWindow>().unwrap(), window);
+    }
+    for bad in [
+        "",
+        "Sat",
+        "Sat 02:00-05:00",
+        "Sab 02:00-05:00 UTC",
+        "Sat 2:00-05:00 UTC",
+        "Sat 02:00-25:00 UTC",
+        "Sat 02:00-02:00 UTC",
+        "Sat 02:00-05:00 CET",
+        "Sat 02:00-05:00 +15:00",
+        "Sat 02:00 05:00 UTC",
+        "- - -",
+    ] {
+        let error = bad.parse::<MaintenanceWindow>().unwrap_err();
+        assert!(error.hint().unwrap().contains("Sat-Sun 02:00-05:00 UTC"), "{bad}");
+    }
 }
 
 #[test]
@@ -97,11 +172,33 @@ proptest! {
 
     #[test]
     fn a_decision_is_never_outside_the_life(
-        life in 0u64..200_000_000, suggested in proptest::option::of(0u64..400_000_000)
+        life in 0u64..200_000_000,
+        suggested in proptest::option::of((0u64..400_000_000, 1u64..10_000_000, 0.0f64..=1.0)),
+        chance in 0.0f64..=1.0,
+        maintenance: bool,
     ) {
-        let facts = facts(Duration::from_secs(life));
-        let suggested = suggested.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds));
-        let decision = decide(&facts, suggested);
-        prop_assert!(facts.not_before <= decision.at && decision.at <= facts.not_after, "{decision:?}");
+        let life = Duration::from_secs(life);
+        let suggested = suggested.map(|(from, width, share)| {
+            let from = UNIX_EPOCH + Duration::from_secs(from);
+            let window = Window::new(from, from + Duration::from_secs(width)).unwrap();
+            let at = window.pick(share, start());
+            (window, at)
+        });
+        let policy = if maintenance { within(&["Sat 23:00-01:00 +05:30"]) } else { RenewalPolicy::default() };
+        let input = Input { suggested, chance, ..input(life, None) };
+        let decision = policy.decide(&input);
+        prop_assert!(input.not_before <= decision.at && decision.at <= input.not_after, "{decision:?}");
+        prop_assert!(decision.at <= input.not_after - life / 20, "{decision:?}");
+        if decision.reason != Reason::Emergency {
+            prop_assert!(decision.at >= input.not_before + HOUR.max(life / 20), "{decision:?}");
+            prop_assert!(maintenance::is_open(&policy.maintenance_windows, decision.at), "{decision:?}");
+        }
+    }
+
+    #[test]
+    fn no_text_of_a_maintenance_window_panics(text in "[MTWFSadilyoneu,: 0-9+UTC-]{0,30}") {
+        if let Ok(window) = text.parse::<MaintenanceWindow>() {
+            prop_assert_eq!(window.to_string().parse::<MaintenanceWindow>().unwrap(), window);
+        }
     }
 }

@@ -1,0 +1,141 @@
+//! What is known of one certificate between its renewals: the entry `renewals/<certificate>`.
+//!
+//! It holds no key and no chain, so that whoever looks after many certificates need not read and check each of them to
+//! know when it is due. What it says follows from the bundle, from what the CA suggested, and from what went wrong; one that
+//! is lost or cannot be read is made anew.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Decision, Input, RenewalPolicy, Suggestion, chance};
+use crate::backoff::Trouble;
+use crate::clock::rfc3339;
+use crate::{
+    Bundle, CertificateId, Condition, Error, ErrorKind, Expected, Lease, Result, Secret, Store, StoreKey,
+    Version,
+};
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Upkeep {
+    /// The certificate in the store.
+    pub(crate) current: Option<Current>,
+    /// What its CA suggested.
+    pub(crate) suggestion: Option<Suggestion>,
+    /// What went wrong since it was issued.
+    pub(crate) trouble: Option<Trouble>,
+    /// Where it was brought, by the deployers' ids.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) deployed: BTreeMap<String, Deployed>,
+}
+
+/// What a decision needs of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Current {
+    pub(crate) serial: String,
+    pub(crate) sha256: String,
+    #[serde(with = "rfc3339")]
+    pub(crate) not_before: SystemTime,
+    #[serde(with = "rfc3339")]
+    pub(crate) not_after: SystemTime,
+    pub(crate) authority: String,
+    pub(crate) ari_id: Option<String>,
+}
+
+/// What became of a deployer's work.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Deployed {
+    /// The certificate that was last seen served.
+    pub(crate) sha256: String,
+    pub(crate) trouble: Option<Trouble>,
+}
+
+impl Current {
+    pub(crate) fn of(bundle: &Bundle) -> Self {
+        let facts = bundle.facts();
+        Self {
+            serial: facts.serial.clone(),
+            sha256: facts.sha256.clone(),
+            not_before: facts.not_before,
+            not_after: facts.not_after,
+            authority: bundle.origin().authority.clone(),
+            ari_id: facts.ari_id.clone(),
+        }
+    }
+}
+
+impl Upkeep {
+    /// What is known once this is in the store. What was known of another is forgotten.
+    pub(crate) fn has(&mut self, bundle: &Bundle) {
+        let current = Current::of(bundle);
+        if self.current.as_ref().is_none_or(|known| known.sha256 != current.sha256) {
+            self.suggestion = None;
+            self.trouble = None;
+        }
+        self.current = Some(current);
+    }
+
+    /// What became of a deployment.
+    pub(crate) fn deployed(&mut self, id: &str, bundle: &Bundle, error: Option<&Error>, now: SystemTime) {
+        let facts = bundle.facts();
+        let known = self.deployed.entry(id.to_owned()).or_default();
+        known.trouble = error.map(|error| {
+            let left = facts.not_after.duration_since(now).unwrap_or_default();
+            Trouble::after(known.trouble.as_ref(), error, chance(&facts.sha256), Some(left), now)
+        });
+        if error.is_none() {
+            known.sha256.clone_from(&facts.sha256);
+        }
+    }
+
+    /// When the certificate there is is due; `None` if there is none.
+    pub(crate) fn decide(&self, policy: &RenewalPolicy) -> Option<Decision> {
+        let current = self.current.as_ref()?;
+        Some(policy.decide(&Input {
+            not_before: current.not_before,
+            not_after: current.not_after,
+            suggested: self.suggestion.as_ref().and_then(Suggestion::picked),
+            chance: chance(&current.sha256),
+        }))
+    }
+
+    pub(crate) async fn load(store: &dyn Store, id: &CertificateId) -> Result<(Self, Expected)> {
+        let Some(entry) = store.load(&key(id)?).await? else {
+            return Ok((Self::default(), Expected::Absent));
+        };
+        let known = serde_json::from_slice(entry.value.expose()).unwrap_or_else(|error| {
+            tracing::warn!(%error, certificate = %id, "what was known of it cannot be read, and is made anew");
+            Self::default()
+        });
+        Ok((known, Expected::Version(entry.version)))
+    }
+
+    pub(crate) async fn save(
+        &self,
+        store: &dyn Store,
+        id: &CertificateId,
+        expected: Expected,
+        lease: Option<&Lease>,
+    ) -> Result<Version> {
+        let value = serde_json::to_vec(self).map_err(|e| {
+            Error::new(ErrorKind::Storage, "renewal.upkeep", "could not be encoded").with_source(e)
+        })?;
+        let condition = Condition::expecting(expected);
+        let condition = match lease {
+            Some(lease) => condition.under(lease),
+            None => condition,
+        };
+        store.save(&key(id)?, &Secret::new(value), &condition).await
+    }
+
+    pub(crate) async fn delete(store: &dyn Store, id: &CertificateId) -> Result<()> {
+        store.delete(&key(id)?, &Condition::ANY).await
+    }
+}
+
+fn key(id: &CertificateId) -> Result<StoreKey> {
+    format!("renewals/{id}").parse()
+}
