@@ -10,7 +10,7 @@ use crate::{Error, ErrorKind, Retry};
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The pauses after the first, second and third failure (Let's Encrypt's integration guide); from then on a day.
+/// The pauses after the first, second and third failure (Let's Encrypt's integration guide); after further ones a day.
 const PAUSES: [Duration; 3] = [MINUTE, MINUTE.saturating_mul(10), MINUTE.saturating_mul(100)];
 
 /// What kind of trouble an error is, for whoever decides when to try again.
@@ -22,9 +22,10 @@ pub enum Class {
     Transient,
     /// The other side has said how long to wait.
     RateLimited,
-    /// It lasts until a person changes something outside: a record, a credential. Tried once a day.
+    /// It lasts until a person changes something: a credential, a record, the configuration. Tried again like what is
+    /// transient, to see whether somebody has.
     NeedsPerson,
-    /// The same request fails again for ever: the wish itself has to change. Not tried again by itself.
+    /// The CA will not grant this wish: the wish itself has to change. Not tried again by itself.
     Fatal,
 }
 
@@ -36,8 +37,10 @@ impl Class {
             ErrorKind::Unavailable | ErrorKind::Timeout if matches!(error.retry(), Retry::After(_)) => {
                 Self::RateLimited
             }
-            ErrorKind::Config | ErrorKind::Rejected | ErrorKind::Unsupported => Self::Fatal,
-            ErrorKind::Auth | ErrorKind::ZoneNotFound => Self::NeedsPerson,
+            ErrorKind::Rejected => Self::Fatal,
+            ErrorKind::Auth | ErrorKind::Config | ErrorKind::Unsupported | ErrorKind::ZoneNotFound => {
+                Self::NeedsPerson
+            }
             _ => Self::Transient,
         }
     }
@@ -81,9 +84,8 @@ impl Trouble {
         // To wait as one was told to is no failure.
         let told = class == Class::RateLimited && matches!(error.retry(), Retry::After(_));
         let failures = if told { so_far } else { so_far.saturating_add(1) };
-        let pause = match (class, error.retry()) {
-            (_, Retry::After(wait)) => wait,
-            (Class::NeedsPerson, _) => DAY,
+        let pause = match error.retry() {
+            Retry::After(wait) => wait,
             _ => {
                 let position = usize::try_from(failures.max(1) - 1).unwrap_or(usize::MAX);
                 PAUSES.get(position).copied().unwrap_or(DAY)
@@ -145,7 +147,7 @@ mod tests {
     fn pauses_grow_to_a_day_and_are_spread() {
         assert_eq!(pauses(ErrorKind::Unavailable, 0.0, None, 5), [60, 600, 6000, 86_400, 86_400]);
         assert_eq!(pauses(ErrorKind::Validation, 1.0, None, 4), [72, 720, 7200, 103_680]);
-        assert_eq!(pauses(ErrorKind::Auth, 0.0, None, 2), [86_400, 86_400]);
+        assert_eq!(pauses(ErrorKind::Auth, 0.0, None, 2), [60, 600]);
     }
 
     #[test]

@@ -36,6 +36,17 @@ pub(crate) use ledger::{Ledger, Page, Wish};
 /// How long a charge may wait for others, in this process and in the store.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The operation of refusals that hold for all orders of the account.
+const OF_ACCOUNT: &str = "budget.account";
+
+/// Until when no order of the account is to be had, if that is what the error says.
+pub(crate) fn spent_until(error: &Error, now: SystemTime) -> Option<SystemTime> {
+    match error.retry() {
+        Retry::After(wait) if error.op() == OF_ACCOUNT => now.checked_add(wait),
+        _ => None,
+    }
+}
+
 /// The budget at one authority.
 #[derive(Debug)]
 pub(crate) struct Budget {
@@ -148,7 +159,8 @@ impl Budget {
 
     fn refused(&self, refusal: &ledger::Refusal, now: SystemTime) -> Error {
         let wait = refusal.retry_at.duration_since(now).unwrap_or_default();
-        Error::new(ErrorKind::RateLimited, "budget", format!("{}; nothing was sent", refusal.why))
+        let op = if refusal.of_account { OF_ACCOUNT } else { "budget" };
+        Error::new(ErrorKind::RateLimited, op, format!("{}; nothing was sent", refusal.why))
             .with("authority", &self.authority)
             .with_retry(Retry::After(wait))
             .with_hint("the CA would refuse: wait, or ask it for an override and write it into the limits")

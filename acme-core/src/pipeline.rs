@@ -348,6 +348,11 @@ impl Pipeline {
         &self.timeouts
     }
 
+    /// Adds somebody to be told of each event.
+    pub(crate) fn observe(&mut self, observer: Arc<dyn Observer>) {
+        self.observers.push(observer);
+    }
+
     pub(crate) fn deployer_ids(&self) -> impl Iterator<Item = &str> {
         self.deployers.iter().map(|deployer| deployer.id())
     }

@@ -1,6 +1,7 @@
 //! A whole CA in this process.
 
 mod hierarchy;
+mod in_process;
 mod serve;
 
 use std::collections::BTreeMap;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use acmekit_core::{Error, ErrorKind, Result, Secret};
+use acmekit_core::{Error, ErrorKind, Exchange, Result, Secret};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::middleware::Next;
@@ -54,6 +55,7 @@ pub struct TestCa {
     faults: Faults,
     counts: Arc<Counts>,
     https_root: String,
+    service: Service,
     serving: JoinHandle<()>,
 }
 
@@ -115,6 +117,12 @@ impl TestCa {
     /// The URL an ACME client is given.
     pub fn directory_url(&self) -> String {
         self.server.directory_url()
+    }
+
+    /// A way to it that leaves out network, TLS and HTTP, for [`Authority::through`](acmekit_core::Authority::through):
+    /// with paused time ([`MovableClock::paced`]), and where many certificates are to be had.
+    pub fn in_process(&self) -> Arc<dyn Exchange> {
+        Arc::new(in_process::InProcess::new(self.service.clone(), self.address))
     }
 
     /// Where it listens.
@@ -323,7 +331,7 @@ impl TestCaBuilder {
             }));
         let faults = self.faults.unwrap_or_else(|| Faults::with_clock(clock));
         let service = Service::new(faults.wrap(router));
-        let serving = serve::serve(listener, tls, service);
+        let serving = serve::serve(listener, tls, service.clone());
         #[expect(clippy::disallowed_methods, reason = "the TestCa owns the task, ends it and awaits it")]
         let serving = tokio::spawn(serving);
         Ok(TestCa {
@@ -335,6 +343,7 @@ impl TestCaBuilder {
             faults,
             counts,
             https_root,
+            service,
             serving,
         })
     }

@@ -18,7 +18,8 @@ pub(crate) const ACCOUNT: &str = "account";
 /// How long a certificate makes the next one for the same identifiers a renewal (Boulder, `wfe2.NewOrder`).
 const RENEWAL: Duration = Duration::from_secs(120 * 24 * 3600);
 
-/// How long nothing is ordered when a CA refuses for its limits and says neither which nor until when.
+/// How long an order waits that a CA has refused for its limits, without saying until when; and how long at most all
+/// others wait with it where the CA does not say which limit it was.
 const UNTOLD: Duration = Duration::from_secs(3600);
 
 /// What a certificate needs of the budget.
@@ -80,7 +81,7 @@ pub(crate) struct Page {
     /// The orders of the account; the certificates of the registered domain.
     #[serde(skip_serializing_if = "Option::is_none")]
     tat: Option<Time>,
-    /// Until when the CA wants no order of this account.
+    /// Until when the CA wants no order of this account, or for this domain.
     #[serde(skip_serializing_if = "Option::is_none")]
     blocked_until: Option<Time>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -99,6 +100,9 @@ struct Time(#[serde(with = "rfc3339")] SystemTime);
 struct Set {
     tat: Option<Time>,
     issued: Option<Time>,
+    /// Until when the CA wants no order for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blocked_until: Option<Time>,
     /// The last order that was charged.
     order: String,
 }
@@ -107,7 +111,10 @@ impl Page {
     /// Forgets what no longer matters.
     pub(crate) fn prune(&mut self, now: SystemTime) {
         let past = |time: &Option<Time>| time.is_none_or(|time| time.0 <= now);
-        self.sets.retain(|_, set| !past(&set.tat) || set.issued.is_some_and(|at| is_within(at.0, now)));
+        self.sets.retain(|_, set| {
+            let issued = set.issued.is_some_and(|at| is_within(at.0, now));
+            issued || !past(&set.tat) || !past(&set.blocked_until)
+        });
         self.failures.retain(|_, tat| tat.0 > now);
         if past(&self.tat) {
             self.tat = None;
@@ -127,6 +134,8 @@ fn is_within(then: SystemTime, now: SystemTime) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) retry_at: SystemTime,
+    /// All orders of the account wait for it.
+    pub(crate) of_account: bool,
     pub(crate) why: String,
 }
 
@@ -181,21 +190,23 @@ impl Ledger {
         let orders = limits.orders_per_account.and_then(|limit| {
             refusal(limit, tat, now, || format!("the account's {} new orders are spent", limit.burst()))
         });
-        orders.into_iter().chain(self.blocked(now)).max_by_key(|refusal| refusal.retry_at)
+        let refused = orders.into_iter().chain(self.blocked(now)).max_by_key(|refusal| refusal.retry_at)?;
+        Some(Refusal { of_account: true, ..refused })
     }
 
     fn blocked(&self, now: SystemTime) -> Option<Refusal> {
-        let until = self.page(ACCOUNT)?.blocked_until?;
-        let why = || "the CA has asked to wait".to_owned();
-        (until.0 > now).then(|| Refusal { retry_at: until.0, why: why() })
+        told_to_wait(self.page(ACCOUNT)?.blocked_until, now)
     }
 
     /// As [`refusal`](Self::refusal), for the reasons that lie with the names.
     pub(crate) fn refusal_of_names(&self, limits: &Limits, wish: &Wish, now: SystemTime) -> Option<Refusal> {
-        let mut found = Vec::new();
+        let mut found: Vec<Refusal> =
+            self.set(wish).and_then(|set| told_to_wait(set.blocked_until, now)).into_iter().collect();
         if !self.is_renewal(wish, now) {
             for cover in &wish.covers {
-                let tat = self.page(&page_name(cover)).and_then(|page| page.tat);
+                let page = self.page(&page_name(cover));
+                let tat = page.and_then(|page| page.tat);
+                found.extend(page.and_then(|page| told_to_wait(page.blocked_until, now)));
                 found.extend(limits.for_domain(cover).and_then(|limit| {
                     let why = || format!("the {} certificates for `{cover}` are spent", limit.burst());
                     refusal(limit, tat, now, why)
@@ -269,8 +280,8 @@ impl Ledger {
         }
     }
 
-    /// What the CA has said when it refused: by Boulder's texts (`ratelimits/limiter.go`) the bucket is known; of any other
-    /// refusal only how long it lasts, and then all orders wait.
+    /// What the CA has said when it refused: by Boulder's texts (`ratelimits/limiter.go`) it is known for whom that
+    /// holds. Any other refusal holds for this set, and all orders wait a while.
     pub(crate) fn correct(
         &mut self,
         limits: &Limits,
@@ -280,40 +291,32 @@ impl Ledger {
         now: SystemTime,
     ) {
         let retry_at = said_at(detail).or_else(|| now.checked_add(wait?)).unwrap_or(now + UNTOLD);
-        let quoted = detail.split('"').nth(1).unwrap_or_default();
-        let exhausted = |limit| Some(Time(gcra::exhausted_until(limit, retry_at)));
-        if detail.contains("exact set of identifiers")
-            && let Some(limit) = limits.certificates_per_set
-        {
-            let sets = &mut self.page_mut(&wish.first_page()).sets;
-            let set = sets.entry(wish.set.clone()).or_default();
-            set.tat = set.tat.max(exhausted(limit));
-        } else if detail.contains("already issued for")
-            && let Some(cover) =
-                wish.covers.iter().find(|cover| cover.ends_with(quoted) && !quoted.is_empty())
-            && let Some(limit) = limits.for_domain(cover)
-        {
-            let page = self.page_mut(&page_name(cover));
-            page.tat = page.tat.max(exhausted(limit));
-        } else if detail.contains("failed authorizations")
-            && let Some(identifier) =
-                wish.identifiers.iter().find(|one| one.to_string().ends_with(quoted) && !quoted.is_empty())
-            && let Some(limit) = limits.failures
-        {
-            let failures = &mut self.page_mut(&page_name(&covering(identifier))).failures;
-            let tat = failures.get(&identifier.to_string()).copied();
-            if let Some(tat) = tat.max(exhausted(limit)) {
-                failures.insert(identifier.to_string(), tat);
+        let quoted = detail.split('"').nth(1).filter(|quoted| !quoted.is_empty());
+        let cover = wish.covers.iter().find(|cover| quoted.is_some_and(|quoted| cover.ends_with(quoted)));
+        let blocked = match cover {
+            Some(cover) if detail.contains("already issued for") => {
+                &mut self.page_mut(&page_name(cover)).blocked_until
             }
-        } else if detail.contains("new orders")
-            && let Some(limit) = limits.orders_per_account
-        {
-            let page = self.page_mut(ACCOUNT);
-            page.tat = page.tat.max(exhausted(limit));
-        } else {
-            let page = self.page_mut(ACCOUNT);
-            page.blocked_until = page.blocked_until.max(Some(Time(retry_at)));
-        }
+            _ if detail.contains("too many new orders") => {
+                let page = self.page_mut(ACCOUNT);
+                if let Some(limit) = limits.orders_per_account {
+                    page.tat = page.tat.max(Some(Time(gcra::exhausted_until(limit, retry_at))));
+                    return;
+                }
+                &mut page.blocked_until
+            }
+            _ => {
+                let known =
+                    detail.contains("exact set of identifiers") || detail.contains("failed authorizations");
+                if !known {
+                    let account = &mut self.page_mut(ACCOUNT).blocked_until;
+                    *account = (*account).max(Some(Time(retry_at.min(now + UNTOLD))));
+                }
+                let sets = &mut self.page_mut(&wish.first_page()).sets;
+                &mut sets.entry(wish.set.clone()).or_default().blocked_until
+            }
+        };
+        *blocked = (*blocked).max(Some(Time(retry_at)));
     }
 
     /// How many orders the account has left, and until when the CA wants none.
@@ -338,10 +341,17 @@ fn margin(limit: Limit) -> Duration {
 fn refusal(limit: Limit, tat: Option<Time>, now: SystemTime, why: impl Fn() -> String) -> Option<Refusal> {
     match gcra::decide(limit, tat.map(|tat| tat.0), now, 1) {
         Decision::Allowed { .. } => None,
-        Decision::Refused { retry_at } => {
-            Some(Refusal { retry_at: retry_at.checked_add(margin(limit)).unwrap_or(retry_at), why: why() })
-        }
+        Decision::Refused { retry_at } => Some(Refusal {
+            retry_at: retry_at.checked_add(margin(limit)).unwrap_or(retry_at),
+            of_account: false,
+            why: why(),
+        }),
     }
+}
+
+fn told_to_wait(until: Option<Time>, now: SystemTime) -> Option<Refusal> {
+    let until = until.filter(|until| until.0 > now)?;
+    Some(Refusal { retry_at: until.0, of_account: false, why: "the CA has asked to wait".to_owned() })
 }
 
 fn spend(limit: Limit, tat: &mut Option<Time>, now: SystemTime) {

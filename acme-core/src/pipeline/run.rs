@@ -31,11 +31,13 @@ pub(crate) struct Order<'a> {
     pub(crate) force: bool,
     /// Only once the authority's staging directory, if it has one, has granted the same.
     pub(crate) rehearse: bool,
+    /// Whether it waits for another process that is working on it.
+    pub(crate) waits: bool,
 }
 
 impl<'a> Order<'a> {
     pub(crate) fn of(connection: &'a Connection) -> Self {
-        Self { connection, force: false, rehearse: false }
+        Self { connection, force: false, rehearse: false, waits: true }
     }
 }
 
@@ -44,7 +46,8 @@ impl Pipeline {
     pub(crate) async fn run(&self, spec: &CertificateSpec, order: &Order<'_>) -> Result<Issuance> {
         let seen = self.stored(spec.id()).await?.map(|(_, version)| version);
         let key = certificate_key(spec.id())?;
-        let lease = lease::take(&*self.store, &key, LEASE, order.connection.timeouts().lease).await?;
+        let patience = if order.waits { order.connection.timeouts().lease } else { Duration::ZERO };
+        let lease = lease::take(&*self.store, &key, LEASE, patience).await?;
         let work = self.run_alone(spec, order, seen, &lease).boxed();
         lease::holding(&*self.store, &lease, work).await
     }
@@ -57,7 +60,7 @@ impl Pipeline {
         lease: &Lease,
     ) -> Result<Issuance> {
         let stored = self.stored(spec.id()).await?;
-        let mut upkeep = self.upkeep(spec, stored.as_ref(), lease).await;
+        let mut upkeep = self.upkeep(spec, stored.as_ref(), order.force, lease).await;
         let decision = upkeep.decide(&self.policy);
         let due = decision.is_none_or(|decision| decision.at <= self.now());
         let mut journal = Journal::open(&*self.store, lease, spec.id()).await?;
@@ -92,6 +95,8 @@ impl Pipeline {
             }
         };
         upkeep.has(&bundle);
+        upkeep.fits = crate::manager::wish(spec);
+        upkeep.trouble = None;
         let deployments = self.deploy(&bundle, |_| true, &mut upkeep, lease).await?;
         self.keep(spec.id(), &upkeep, lease).await;
         let renew_at = match decision {
@@ -114,7 +119,8 @@ impl Pipeline {
         lease: &Lease,
     ) -> Result<Bundle> {
         let ready = async {
-            if let (Some(staging), true) = (&order.connection.staging, order.rehearse) {
+            let resumes = journal.record.attempt.as_ref().is_some_and(|attempt| attempt.order.is_some());
+            if let (Some(staging), true) = (&order.connection.staging, order.rehearse && !resumes) {
                 self.rehearse(spec, staging).await?;
             }
             self.account(order.connection, spec.id()).await
@@ -156,14 +162,14 @@ impl Pipeline {
         done.map_err(|error| error.with("tried_at", staging.id()))
     }
 
-    /// Brings what is stored to those deployers again. `None` if nothing is stored.
+    /// Brings what is stored to those deployers again, unless somebody else is at it. `None` if nothing is stored.
     pub(crate) async fn deploy_again(
         &self,
         spec: &CertificateSpec,
         which: impl Fn(&str) -> bool + Send + Sync,
     ) -> Result<Option<Vec<Deployment>>> {
         let key = certificate_key(spec.id())?;
-        let lease = lease::take(&*self.store, &key, LEASE, self.timeouts().lease).await?;
+        let lease = lease::take(&*self.store, &key, LEASE, Duration::ZERO).await?;
         let work = async {
             let Some((bundle, _)) = self.stored(spec.id()).await? else { return Ok(None) };
             let mut upkeep = self.known(spec.id()).await;
@@ -181,6 +187,7 @@ impl Pipeline {
         &self,
         spec: &CertificateSpec,
         stored: Option<&(Bundle, Version)>,
+        ask_anew: bool,
         lease: &Lease,
     ) -> Upkeep {
         let mut upkeep = self.known(spec.id()).await;
@@ -188,7 +195,7 @@ impl Pipeline {
             None => upkeep.current = None,
             Some((bundle, _)) => upkeep.has(bundle),
         }
-        if self.ask(spec.id(), &mut upkeep).await {
+        if self.ask(spec.id(), &mut upkeep, ask_anew).await {
             self.keep(spec.id(), &upkeep, lease).await;
         }
         upkeep
@@ -212,15 +219,15 @@ impl Pipeline {
         }
     }
 
-    /// Asks the CA of the certificate when to renew it, if it is time to ask. Says whether anything was learned.
-    pub(crate) async fn ask(&self, id: &CertificateId, upkeep: &mut Upkeep) -> bool {
+    /// Asks the CA of the certificate when to renew it, if it is time to ask, or in any case. Says whether it was asked.
+    pub(crate) async fn ask(&self, id: &CertificateId, upkeep: &mut Upkeep, anew: bool) -> bool {
         let Some(Current { authority, ari_id: Some(ari_id), .. }) = &upkeep.current else { return false };
         let connection = self.connections.iter().find(|one| one.id() == authority);
         let Some(connection) = connection.filter(|_| self.policy.follow_suggestions) else { return false };
         let now = self.now();
         let known = upkeep.suggestion.take().filter(|known| known.is_of(ari_id));
         let mut known = known.unwrap_or_else(|| Suggestion::none(ari_id, now));
-        let stale = known.is_stale(now);
+        let stale = anew || known.is_stale(now);
         if stale {
             let patience = connection.timeouts().request.min(ASK);
             let asked = connection.ca.renewal_info(ari_id);
@@ -301,7 +308,7 @@ impl Pipeline {
     async fn deploy(
         &self,
         bundle: &Bundle,
-        which: impl Fn(&str) -> bool,
+        which: impl Fn(&str) -> bool + Send + Sync,
         upkeep: &mut Upkeep,
         lease: &Lease,
     ) -> Result<Vec<Deployment>> {

@@ -22,10 +22,14 @@ use crate::{
 pub(crate) struct Upkeep {
     /// The certificate in the store.
     pub(crate) current: Option<Current>,
+    /// The wish it fits, in short.
+    pub(crate) fits: String,
     /// What its CA suggested.
     pub(crate) suggestion: Option<Suggestion>,
     /// What went wrong since it was issued.
     pub(crate) trouble: Option<Trouble>,
+    /// The wish that this trouble is with.
+    pub(crate) tried: String,
     /// Where it was brought, by the deployers' ids.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) deployed: BTreeMap<String, Deployed>,
@@ -129,10 +133,6 @@ impl Upkeep {
             None => condition,
         };
         store.save(&key(id)?, &Secret::new(value), &condition).await
-    }
-
-    pub(crate) async fn delete(store: &dyn Store, id: &CertificateId) -> Result<()> {
-        store.delete(&key(id)?, &Condition::ANY).await
     }
 }
 

@@ -1,0 +1,211 @@
+//! The long run: many certificates, each got, renewed and served in its time, by one [`Manager`].
+//!
+//! ```no_run
+//! # async fn run(pipeline: acmekit_core::Pipeline) -> acmekit_core::Result<()> {
+//! use acmekit_core::{CertificateSpec, Manager};
+//!
+//! let manager = Manager::builder(pipeline).concurrency(16).start();
+//! manager.add(CertificateSpec::new(["www.example.com"])?).await?;
+//! manager.settled().await?; // nothing is left to do for now
+//! println!("{}", serde_json::to_string_pretty(&manager.status().await?).unwrap_or_default());
+//! manager.shutdown().await;
+//! # Ok(()) }
+//! ```
+
+mod events;
+mod gate;
+mod health;
+mod item;
+mod keeper;
+#[doc(hidden)]
+pub mod queue;
+mod status;
+mod work;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+pub use events::{Events, Heard};
+pub use status::{AuthorityStatus, CertificateStatus, DeploymentStatus, NextTask, State, Status, Task};
+
+use crate::{CertificateId, CertificateSpec, Error, ErrorKind, Event, Pipeline, Result};
+use gate::Caps;
+pub(crate) use item::wish;
+use keeper::{Command, Keeper};
+
+/// How many events a slow listener may fall behind before it misses some.
+const EVENTS: usize = 4096;
+
+/// Keeps certificates renewed and served until it is shut down.
+///
+/// Several processes may do this on one store: each certificate is worked on by one of them at a time, under a lease, and
+/// what one has renewed the others deploy. Dropped without [`shutdown`](Self::shutdown) it ends at once, like a process
+/// that is killed: whoever starts next goes on with what it has begun.
+#[derive(Debug)]
+pub struct Manager {
+    commands: mpsc::Sender<Command>,
+    events: broadcast::Sender<Event>,
+    running: JoinHandle<()>,
+}
+
+/// Puts a [`Manager`] together.
+#[derive(Debug)]
+#[must_use]
+pub struct ManagerBuilder {
+    pipeline: Pipeline,
+    caps: Caps,
+    grace: Duration,
+}
+
+impl ManagerBuilder {
+    /// How many certificates are worked on at once (default 16).
+    pub fn concurrency(mut self, all: usize) -> Self {
+        self.caps.all = all.max(1);
+        self
+    }
+
+    /// How many at one authority (default 16).
+    pub fn per_authority(mut self, count: usize) -> Self {
+        self.caps.authority = count.max(1);
+        self
+    }
+
+    /// How many in one registered domain (default 4): DNS vendors have limits, too.
+    pub fn per_zone(mut self, count: usize) -> Self {
+        self.caps.zone = count.max(1);
+        self
+    }
+
+    /// How long a [`shutdown`](Manager::shutdown) waits for what is under way (default 30 s). What is not done by then is
+    /// dropped, and gone on with at the next start.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Starts it, with no certificate yet.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn start(self) -> Manager {
+        let (events, _) = broadcast::channel(EVENTS);
+        let (commands, inbox) = mpsc::channel(64);
+        let mut pipeline = self.pipeline;
+        let teller = events.clone();
+        pipeline.observe(Arc::new(move |event: &Event| {
+            // Nobody listens, at times.
+            teller.send(event.clone()).ok();
+        }));
+        let keeper = Keeper::new(Arc::new(pipeline), self.caps, self.grace, inbox);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the Manager owns the task: it awaits it, or ends it when dropped"
+        )]
+        let running = tokio::spawn(keeper.run());
+        Manager { commands, events, running }
+    }
+}
+
+impl Manager {
+    /// Starts with the parts to be used for all certificates.
+    pub fn builder(pipeline: Pipeline) -> ManagerBuilder {
+        let caps = Caps { all: 16, authority: 16, zone: 4, asking: 16 };
+        ManagerBuilder { pipeline, caps, grace: Duration::from_secs(30) }
+    }
+
+    /// Looks after a certificate from now on; one of the same id is changed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if it asks for an authority the pipeline does not have; [`ErrorKind::Cancelled`] if the
+    /// manager has ended.
+    pub async fn add(&self, spec: CertificateSpec) -> Result<()> {
+        self.add_to_group(spec, "").await
+    }
+
+    /// As [`add`](Self::add), in a group such as a tenant: groups take turns where there is more to do than can be done.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    pub async fn add_to_group(&self, spec: CertificateSpec, group: &str) -> Result<()> {
+        let group = group.into();
+        self.ask(|reply| Command::Add { spec: Box::new(spec), group, reply }).await?
+    }
+
+    /// Looks after a certificate no longer. It stays in the store and where it was deployed. Says whether it was known.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Cancelled`] if the manager has ended.
+    pub async fn remove(&self, id: &CertificateId) -> Result<bool> {
+        self.ask(|reply| Command::Remove { id: id.clone(), reply }).await
+    }
+
+    /// Renews a certificate now, whatever failed before and however young it is, within the budget. Says whether it is
+    /// known.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Cancelled`] if the manager has ended.
+    pub async fn force(&self, id: &CertificateId) -> Result<bool> {
+        self.ask(|reply| Command::Force { id: id.clone(), reply }).await
+    }
+
+    /// Begins nothing for a certificate until [`resume`](Self::resume); what is under way ends. Says whether it is known.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Cancelled`] if the manager has ended.
+    pub async fn pause(&self, id: &CertificateId) -> Result<bool> {
+        self.ask(|reply| Command::Pause { id: id.clone(), paused: true, reply }).await
+    }
+
+    /// Goes on with a certificate that was paused. Says whether it is known.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Cancelled`] if the manager has ended.
+    pub async fn resume(&self, id: &CertificateId) -> Result<bool> {
+        self.ask(|reply| Command::Pause { id: id.clone(), paused: false, reply }).await
+    }
+
+    /// How all certificates stand.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Storage`] if the budget cannot be read; [`ErrorKind::Cancelled`] if the manager has ended.
+    pub async fn status(&self) -> Result<Status> {
+        self.ask(|reply| Command::Status { reply }).await?
+    }
+
+    /// Waits until nothing is left to do for now: all certificates rest until they are due, or until something that
+    /// failed may be tried again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Cancelled`] if the manager has ended.
+    pub async fn settled(&self) -> Result<()> {
+        self.ask(|reply| Command::Settled { reply }).await
+    }
+
+    /// What happens from now on.
+    pub fn events(&self) -> Events {
+        Events::new(self.events.subscribe())
+    }
+
+    /// Begins nothing more, waits for what is under way as long as it was told to, and ends.
+    pub async fn shutdown(mut self) {
+        // If it has ended already there is nothing to wait for.
+        self.commands.send(Command::Shutdown).await.ok();
+        (&mut self.running).await.ok();
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T> {
+        let ended = || Error::new(ErrorKind::Cancelled, "manager", "the manager has ended");
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| ended())?;
+        answer.await.map_err(|_| ended())
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}

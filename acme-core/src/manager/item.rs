@@ -1,0 +1,120 @@
+//! One certificate as the manager knows it, and the pure decision what to do for it next.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use sha2::{Digest, Sha256};
+
+use super::status::Task;
+use crate::CertificateSpec;
+use crate::backoff::{Class, Trouble};
+use crate::bundle::hex;
+use crate::renewal::RenewalPolicy;
+use crate::renewal::upkeep::Upkeep;
+
+/// What there is to do, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    Now(Task),
+    At(SystemTime, Task),
+    Never,
+}
+
+/// Where a certificate stands in the loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Resting,
+    /// In line at the gate.
+    Waiting(Task),
+    Working(Task),
+}
+
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) spec: Arc<CertificateSpec>,
+    pub(super) group: Arc<str>,
+    /// The spec in short, to tell whether what is stored fits it.
+    pub(super) wish: String,
+    pub(super) upkeep: Upkeep,
+    pub(super) generation: u32,
+    pub(super) phase: Phase,
+    pub(super) paused: bool,
+    pub(super) forced: bool,
+    /// A journal says that something was begun before this process was.
+    pub(super) begun: bool,
+    /// Authorities, by position, that have refused it, and until when they are not asked.
+    pub(super) avoid: BTreeMap<usize, SystemTime>,
+}
+
+/// A spec in short.
+pub(crate) fn wish(spec: &CertificateSpec) -> String {
+    let text = serde_json::to_vec(spec).unwrap_or_default();
+    hex(Sha256::digest(text).get(..16).unwrap_or_default())
+}
+
+impl Item {
+    /// What to do next: issue before deploying before asking.
+    pub(super) fn next(&self, policy: &RenewalPolicy, deployers: &[String], now: SystemTime) -> Next {
+        if self.paused {
+            return Next::Never;
+        }
+        let issue = self.issue_at(policy, now).map(|at| (at, Task::Issue));
+        let deploy = self.deploy_at(deployers, now).map(|at| (at, Task::Deploy));
+        let ask = self.ask_at(policy, now).map(|at| (at, Task::Ask));
+        let all = [issue, deploy, ask].into_iter().flatten();
+        if let Some((_, task)) = all.clone().find(|(at, _)| *at <= now) {
+            return Next::Now(task);
+        }
+        all.min_by_key(|(at, _)| *at).map_or(Next::Never, |(at, task)| Next::At(at, task))
+    }
+
+    /// When a certificate is to be had; `None` if it cannot be.
+    pub(super) fn issue_at(&self, policy: &RenewalPolicy, now: SystemTime) -> Option<SystemTime> {
+        if self.forced {
+            return Some(now);
+        }
+        let due = match self.upkeep.decide(policy) {
+            Some(decision) if self.upkeep.fits == self.wish && !self.begun => decision.at,
+            _ => now,
+        };
+        match self.trouble() {
+            Some(trouble) if trouble.class == Class::Fatal => None,
+            Some(trouble) if trouble.holds(now) => Some(due.max(trouble.retry_at)),
+            _ => Some(due),
+        }
+    }
+
+    /// What went wrong with this wish; not with another.
+    pub(super) fn trouble(&self) -> Option<&Trouble> {
+        self.upkeep.trouble.as_ref().filter(|_| self.upkeep.tried == self.wish)
+    }
+
+    fn deploy_at(&self, deployers: &[String], now: SystemTime) -> Option<SystemTime> {
+        let current = self.upkeep.current.as_ref()?;
+        let undone = deployers.iter().filter_map(|id| match self.upkeep.deployed.get(id) {
+            Some(known) if known.trouble.is_none() && known.sha256 == current.sha256 => None,
+            Some(known) => {
+                let trouble = known.trouble.as_ref().filter(|trouble| trouble.holds(now));
+                // Where a person has to act, it is looked at once a day nevertheless.
+                Some(trouble.map_or(now, |trouble| trouble.retry_at))
+            }
+            None => Some(now),
+        });
+        undone.min()
+    }
+
+    /// The deployers whose time it is.
+    pub(super) fn to_deploy(&self, deployers: &[String], now: SystemTime) -> Vec<String> {
+        let one = |id: &&String| self.deploy_at(std::slice::from_ref(id), now).is_some_and(|at| at <= now);
+        deployers.iter().filter(one).cloned().collect()
+    }
+
+    fn ask_at(&self, policy: &RenewalPolicy, now: SystemTime) -> Option<SystemTime> {
+        let ari_id = self.upkeep.current.as_ref()?.ari_id.as_ref().filter(|_| policy.follow_suggestions)?;
+        match self.upkeep.suggestion.as_ref().filter(|known| known.is_of(ari_id)) {
+            Some(known) if !known.is_stale(now) => Some(known.ask_again()),
+            _ => Some(now),
+        }
+    }
+}

@@ -1,0 +1,454 @@
+//! Many certificates in the long run, in time that passes as fast as it can: the CA, the manager and tokio live by one
+//! clock, and nothing goes over a network.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use acmekit::backoff::Class;
+use acmekit::limits::{Limit, Limits};
+use acmekit::manager::{Heard, State, Status};
+use acmekit::renewal::Reason;
+use acmekit::stores::MemoryStore;
+use acmekit::{
+    Authority, Bundle, CertificateId, CertificateSpec, Challenge, ChallengeKind, ChallengeSolver, Clock,
+    Deadline, Deployer, Error, ErrorKind, Manager, Outcome, Pipeline, PipelineBuilder, Presentation, Result,
+    Store, async_trait,
+};
+use acmekit_scenarios::Nothing;
+use acmekit_server::faults::{Fault, presets};
+use acmekit_server::{Endpoint, MovableClock, RenewalInfo, TestCa};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+fn start() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+}
+
+/// A CA in paused time.
+async fn ca(clock: &MovableClock, limits: Limits) -> TestCa {
+    TestCa::builder().always_valid().clock(clock.clone()).limits(limits).start().await.unwrap()
+}
+
+fn authority(ca: &TestCa, id: &str) -> Authority {
+    Authority::custom(&ca.directory_url()).unwrap().with_id(id).agree_to_terms().through(ca.in_process())
+}
+
+fn parts(ca: &TestCa, store: &Arc<dyn Store>) -> PipelineBuilder {
+    Pipeline::builder(authority(ca, "first"), Arc::clone(store)).clock(Arc::new(ca.clock().clone()))
+}
+
+fn memory() -> Arc<dyn Store> {
+    Arc::new(MemoryStore::new())
+}
+
+fn spec(name: &str) -> CertificateSpec {
+    CertificateSpec::new([name]).unwrap()
+}
+
+async fn status_of(manager: &Manager, id: &CertificateId) -> acmekit::manager::CertificateStatus {
+    let status = manager.status().await.unwrap();
+    status.certificates.into_iter().find(|one| one.id == *id).unwrap()
+}
+
+/// Waits, in paused time, until a status fits.
+async fn until(manager: &Manager, limit: Duration, fits: impl Fn(&Status) -> bool) -> Status {
+    let reached = async {
+        loop {
+            let status = manager.status().await.unwrap();
+            if fits(&status) {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::time::timeout(limit, reached).await.expect("the status is never so")
+}
+
+#[tokio::test(start_paused = true)]
+async fn certificates_are_got_and_renewed_in_their_time() {
+    let clock = MovableClock::paced(start());
+    let ca = ca(&clock, Limits::none()).await;
+    let manager = Manager::builder(parts(&ca, &memory()).solver(Nothing::default()).build().unwrap()).start();
+    for n in 0..20 {
+        manager.add(spec(&format!("n{n}.example"))).await.unwrap();
+    }
+    manager.settled().await.unwrap();
+    let status = manager.status().await.unwrap();
+    assert_eq!((status.certificates.len(), ca.certificates_issued()), (20, 20));
+    for one in &status.certificates {
+        assert_eq!((one.state, one.trouble.is_none()), (State::Resting, true), "{one:?}");
+        assert!(
+            one.next.is_some() && one.renewal.is_some_and(|decision| decision.reason == Reason::Suggested)
+        );
+    }
+    tokio::time::sleep(50 * DAY).await;
+    assert_eq!(ca.certificates_issued(), 20);
+    tokio::time::sleep(20 * DAY).await;
+    assert_eq!(ca.certificates_issued(), 40);
+    let replaced = ca.state().orders().into_iter().filter(|order| order.replaces.is_some()).count();
+    assert_eq!(replaced, 20, "each renewal says what it replaces");
+    tokio::time::sleep(300 * DAY).await;
+    assert_eq!(ca.certificates_issued(), 20 * 7);
+    manager.shutdown().await;
+}
+
+/// Says no for some names, and may be told to say yes; counts how often it was asked.
+#[derive(Debug, Clone, Default)]
+struct Picky {
+    bad: Arc<Mutex<BTreeSet<String>>>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Picky {
+    fn change(&self, change: impl FnOnce(&mut BTreeSet<String>)) {
+        change(&mut self.bad.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+#[async_trait]
+impl ChallengeSolver for Picky {
+    fn kind(&self) -> ChallengeKind {
+        ChallengeKind::Dns01
+    }
+    async fn prepare(&self, challenge: &Challenge, _: Deadline) -> Result<Presentation> {
+        let bad = self.bad.lock().unwrap_or_else(PoisonError::into_inner);
+        if bad.contains(&challenge.identifier.to_string()) {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            return Err(
+                Error::new(ErrorKind::Auth, "picky.prepare", "the token is wrong").with_hint("renew it")
+            );
+        }
+        Ok(Presentation::new(challenge.clone()))
+    }
+    async fn present(&self, presentation: &Presentation, _: Deadline) -> Result<Presentation> {
+        Ok(presentation.clone())
+    }
+    async fn ready(&self, _: &Presentation, _: Deadline) -> Result<()> {
+        Ok(())
+    }
+    async fn cleanup(&self, _: &Presentation, _: Deadline) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_fails_holds_nobody_back_and_is_tried_less_and_less_often() {
+    let clock = MovableClock::paced(start());
+    let ca = ca(&clock, Limits::none()).await;
+    let picky = Picky::default();
+    picky.change(|bad| drop(bad.insert("bad.example".to_owned())));
+    let manager = Manager::builder(parts(&ca, &memory()).solver(picky.clone()).build().unwrap()).start();
+    let bad = spec("bad.example");
+    manager.add(bad.clone()).await.unwrap();
+    for n in 0..5 {
+        manager.add(spec(&format!("n{n}.example"))).await.unwrap();
+    }
+    manager.settled().await.unwrap();
+    assert_eq!(ca.certificates_issued(), 5);
+    let status = status_of(&manager, bad.id()).await;
+    let trouble = status.trouble.clone().unwrap();
+    assert_eq!(
+        (trouble.failures, trouble.class, trouble.hint.as_deref()),
+        (1, Class::NeedsPerson, Some("renew it"))
+    );
+    assert!(status.needs_person());
+    // 1, 10 and 100 minutes, each a little longer, then days.
+    tokio::time::sleep(3 * HOUR).await;
+    assert_eq!(picky.asked.load(Ordering::SeqCst), 4);
+    tokio::time::sleep(5 * DAY).await;
+    let asked = picky.asked.load(Ordering::SeqCst);
+    assert!((8..=9).contains(&asked), "{asked}");
+    // A person has mended it, and does not want to wait.
+    picky.change(BTreeSet::clear);
+    assert!(manager.force(bad.id()).await.unwrap());
+    manager.settled().await.unwrap();
+    let status = status_of(&manager, bad.id()).await;
+    assert!(status.trouble.is_none() && status.serial.is_some(), "{status:?}");
+    assert_eq!(ca.certificates_issued(), 6);
+    manager.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn certificates_are_added_changed_paused_forced_and_removed_at_any_time() {
+    let clock = MovableClock::paced(start());
+    let ca = ca(&clock, Limits::none()).await;
+    let manager = Manager::builder(parts(&ca, &memory()).solver(Nothing::default()).build().unwrap()).start();
+    let before = spec("www.example").named("web").unwrap();
+    let after = CertificateSpec::new(["www.example", "new.example"]).unwrap().named("web").unwrap();
+    let id = before.id().clone();
+    assert!(!manager.force(&id).await.unwrap() && !manager.remove(&id).await.unwrap());
+    manager.add(before.clone()).await.unwrap();
+    manager.add(before).await.unwrap();
+    manager.settled().await.unwrap();
+    assert_eq!(ca.certificates_issued(), 1);
+
+    manager.add(after).await.unwrap();
+    manager.settled().await.unwrap();
+    assert_eq!(ca.certificates_issued(), 2);
+    assert_eq!(status_of(&manager, &id).await.names.len(), 2);
+
+    assert!(manager.force(&id).await.unwrap());
+    manager.settled().await.unwrap();
+    assert_eq!(ca.certificates_issued(), 3);
+
+    assert!(manager.pause(&id).await.unwrap());
+    tokio::time::sleep(80 * DAY).await;
+    let paused = status_of(&manager, &id).await;
+    assert_eq!((paused.state, paused.next.is_none(), ca.certificates_issued()), (State::Paused, true, 3));
+    assert!(manager.resume(&id).await.unwrap());
+    manager.settled().await.unwrap();
+    assert_eq!(ca.certificates_issued(), 4);
+
+    assert!(manager.remove(&id).await.unwrap());
+    tokio::time::sleep(200 * DAY).await;
+    assert_eq!((ca.certificates_issued(), manager.status().await.unwrap().certificates.len()), (4, 0));
+    manager.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_than_the_limits_allow_is_got_as_early_as_they_allow_and_never_refused() {
+    let clock = MovableClock::paced(start());
+    let limits = Limits::none()
+        .with_orders_per_account(Limit::new(10, HOUR))
+        .with_certificates_per_domain(Limit::new(5, DAY));
+    let ca = ca(&clock, limits.clone()).await;
+    let authority = authority(&ca, "first").with_limits(limits);
+    let pipeline = Pipeline::builder(authority, memory())
+        .clock(Arc::new(clock.clone()))
+        .solver(Nothing::default())
+        .build()
+        .unwrap();
+    let specs: Vec<CertificateSpec> = (0..60)
+        .map(|n| spec(&if n % 5 == 0 { format!("n{n}.example.com") } else { format!("n{n}.example") }))
+        .collect();
+    let plan = pipeline.plan(&specs).await.unwrap();
+    let manager = Manager::builder(pipeline).start();
+    for spec in specs {
+        manager.add(spec).await.unwrap();
+    }
+    let all = |status: &Status| status.certificates.iter().all(|one| one.serial.is_some());
+    let status = until(&manager, 30 * DAY, all).await;
+    let late = status.at.duration_since(plan.done_at).unwrap_or_default();
+    assert!(late < HOUR, "{late:?} later than planned");
+    assert!(status.at + Duration::from_secs(600) > plan.done_at, "earlier than planned");
+    assert_eq!(ca.requests(Endpoint::NewOrder), 60, "no order was refused");
+    manager.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_begun_before_a_restart_goes_on_and_nothing_is_ordered_twice() {
+    let clock = MovableClock::paced(start());
+    let ca = ca(&clock, Limits::none()).await;
+    let store = memory();
+    for round in 0..40 {
+        let manager =
+            Manager::builder(parts(&ca, &store).solver(Nothing::default()).build().unwrap()).start();
+        for n in 0..30 {
+            manager.add(spec(&format!("n{n}.example"))).await.unwrap();
+        }
+        // In paused time what is under way only ends when all rests: it is dropped at some point of the way.
+        for _ in 0..round * 7 {
+            tokio::task::yield_now().await;
+        }
+        drop(manager);
+    }
+    let manager = Manager::builder(parts(&ca, &store).solver(Nothing::default()).build().unwrap()).start();
+    for n in 0..30 {
+        manager.add(spec(&format!("n{n}.example"))).await.unwrap();
+    }
+    manager.settled().await.unwrap();
+    assert_eq!(ca.certificates_issued(), 30);
+    assert!(store.list(&"journals".parse().unwrap()).await.unwrap().is_empty());
+    manager.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_managers_on_one_store_issue_each_certificate_once() {
+    let clock = MovableClock::paced(start());
+    let ca = ca(&clock, Limits::none()).await;
+    let store = memory();
+    let build = || Manager::builder(parts(&ca, &store).solver(Nothing::default()).build().unwrap()).start();
+    let managers = [build(), build(), build()];
+    for n in 0..30 {
+        for manager in &managers {
+            manager.add(spec(&format!("n{n}.example"))).await.unwrap();
+        }
+    }
+    tokio::time::sleep(HOUR).await;
+    assert_eq!(ca.certificates_issued(), 30);
+    tokio::time::sleep(200 * DAY).await;
+    assert_eq!(ca.certificates_issued(), 30 * 4);
+    for manager in managers {
+        let status = manager.status().await.unwrap();
+        assert!(status.certificates.iter().all(|one| one.trouble.is_none()), "{status:?}");
+        manager.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_a_ca_is_down_the_next_one_issues_and_then_the_first_again() {
+    let clock = MovableClock::paced(start());
+    let (first, second) = (ca(&clock, Limits::none()).await, ca(&clock, Limits::none()).await);
+    let pipeline = parts(&first, &memory())
+        .fall_back_to(authority(&second, "second"))
+        .solver(Nothing::default())
+        .build()
+        .unwrap();
+    let manager = Manager::builder(pipeline).start();
+    first.faults().add(Fault::everywhere(presets::html_502()).always());
+    for n in 0..20 {
+        manager.add(spec(&format!("n{n}.example"))).await.unwrap();
+    }
+    let all = |status: &Status| status.certificates.iter().all(|one| one.serial.is_some());
+    let status = until(&manager, HOUR, all).await;
+    assert_eq!((first.certificates_issued(), second.certificates_issued()), (0, 20));
+    assert!(status.authorities[0].down_until.is_some() && status.authorities[1].down_until.is_none());
+    first.faults().clear();
+    tokio::time::sleep(90 * DAY).await;
+    assert_eq!((first.certificates_issued(), second.certificates_issued()), (20, 20));
+    let status = manager.status().await.unwrap();
+    assert!(status.certificates.iter().all(|one| one.authority.as_deref() == Some("first")));
+    assert!(status.authorities[0].down_until.is_none());
+    manager.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_whose_validation_failed_is_tried_at_staging_first() {
+    let clock = MovableClock::paced(start());
+    let (live, staging) = (ca(&clock, Limits::none()).await, ca(&clock, Limits::none()).await);
+    let authority = authority(&live, "live").with_staging(authority(&staging, "staging"));
+    let pipeline = Pipeline::builder(authority, memory())
+        .clock(Arc::new(clock.clone()))
+        .solver(Nothing::default())
+        .build()
+        .unwrap();
+    let manager = Manager::builder(pipeline).start();
+    live.faults().add(Fault::preset("order-invalid").unwrap().always());
+    staging.faults().add(Fault::preset("order-invalid").unwrap().always());
+    manager.add(spec("www.example")).await.unwrap();
+    manager.settled().await.unwrap();
+    let (live_orders, staging_orders) = (live.state().orders().len(), staging.state().orders().len());
+    assert_eq!((live_orders, staging_orders), (1, 0));
+    tokio::time::sleep(DAY).await;
+    assert_eq!(live.state().orders().len(), 1, "failures go to staging");
+    assert!((2..=4).contains(&staging.state().orders().len()), "{}", staging.state().orders().len());
+    live.faults().clear();
+    staging.faults().clear();
+    tokio::time::sleep(3 * DAY).await;
+    let status = status_of(&manager, spec("www.example").id()).await;
+    assert_eq!(status.authority.as_deref(), Some("live"));
+    manager.shutdown().await;
+}
+
+/// A server that is out of order for a while.
+#[derive(Debug, Clone, Default)]
+struct Flaky {
+    broken: Arc<AtomicBool>,
+    tried: Arc<AtomicUsize>,
+    served: Arc<Mutex<String>>,
+}
+
+#[async_trait]
+impl Deployer for Flaky {
+    fn id(&self) -> &str {
+        "flaky"
+    }
+    async fn deploy(&self, bundle: &Bundle) -> Result<Outcome> {
+        self.tried.fetch_add(1, Ordering::SeqCst);
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Deploy, "flaky.deploy", "out of order"));
+        }
+        self.served.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&bundle.facts().serial);
+        Ok(Outcome::Applied)
+    }
+    async fn verify(&self, _: &Bundle) -> Result<()> {
+        Ok(())
+    }
+    async fn remove(&self, _: &CertificateId) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deployer_that_fails_is_tried_again_without_a_new_certificate() {
+    let clock = MovableClock::paced(start());
+    let ca = ca(&clock, Limits::none()).await;
+    let flaky = Flaky::default();
+    flaky.broken.store(true, Ordering::SeqCst);
+    let store = memory();
+    let build = || parts(&ca, &store).solver(Nothing::default()).deployer(flaky.clone()).build().unwrap();
+    let manager = Manager::builder(build()).start();
+    let id = spec("www.example").id().clone();
+    manager.add(spec("www.example")).await.unwrap();
+    manager.settled().await.unwrap();
+    let status = status_of(&manager, &id).await;
+    let deployment = &status.deployments["flaky"];
+    assert!(!deployment.current && deployment.trouble.is_some() && status.trouble.is_none(), "{status:?}");
+    tokio::time::sleep(3 * HOUR).await;
+    assert_eq!(flaky.tried.load(Ordering::SeqCst), 4);
+    // Its schedule survives a restart.
+    manager.shutdown().await;
+    let manager = Manager::builder(build()).start();
+    manager.add(spec("www.example")).await.unwrap();
+    manager.settled().await.unwrap();
+    assert_eq!(flaky.tried.load(Ordering::SeqCst), 4);
+    flaky.broken.store(false, Ordering::SeqCst);
+    tokio::time::sleep(2 * DAY).await;
+    let status = status_of(&manager, &id).await;
+    assert!(status.deployments["flaky"].current, "{status:?}");
+    assert_eq!(Some(flaky.served.lock().unwrap().clone()), status.serial);
+    assert_eq!(ca.certificates_issued(), 1);
+    manager.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_the_ca_wants_replaced_is_replaced_within_hours() {
+    let clock = MovableClock::paced(start());
+    let ca = ca(&clock, Limits::none()).await;
+    let store = memory();
+    let pipeline = parts(&ca, &store).solver(Nothing::default()).build().unwrap();
+    let leaf = pipeline.obtain(&spec("www.example")).await.unwrap().bundle.leaf_pem();
+    let manager = Manager::builder(pipeline).start();
+    let mut events = manager.events();
+    manager.add(spec("www.example")).await.unwrap();
+    tokio::time::sleep(10 * DAY).await;
+    let past =
+        RenewalInfo::new(clock.now() - 2 * HOUR, clock.now() - HOUR).with_explanation("https://ca.test/why");
+    ca.set_renewal_window(&leaf, past).unwrap();
+    tokio::time::sleep(7 * HOUR).await;
+    assert_eq!(ca.certificates_issued(), 2);
+    manager.shutdown().await;
+    let mut explained = false;
+    while let Some(heard) = events.next().await {
+        if let Heard::Event(event) = heard {
+            explained |= serde_json::to_string(&event).unwrap().contains("https://ca.test/why");
+        }
+    }
+    assert!(explained);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_loop_spends_what_the_backoff_allows() {
+    let clock = MovableClock::paced(start());
+    let ca = ca(&clock, Limits::none()).await;
+    ca.faults().add(Fault::preset("order-invalid").unwrap().always());
+    let store = memory();
+    let begun = clock.now();
+    for _ in 0..200 {
+        let manager =
+            Manager::builder(parts(&ca, &store).solver(Nothing::default()).build().unwrap()).start();
+        manager.add(spec("www.example")).await.unwrap();
+        manager.settled().await.unwrap();
+        drop(manager);
+        tokio::time::sleep(Duration::from_secs(15)).await;
+    }
+    let passed = clock.now().duration_since(begun).unwrap();
+    assert!(passed >= 50 * Duration::from_secs(60), "{passed:?}");
+    // At once, after a minute, after ten more; the next one only after another hundred.
+    assert_eq!(ca.requests(Endpoint::NewOrder), 3, "in {passed:?}");
+}
