@@ -115,7 +115,7 @@ async fn send(
 ///
 /// Read record by record: `Message` refuses an answer as a whole for one tag of more than 15 octets, which
 /// RFC 8659 allows. Records the resolver has reached through an alias that acmekit cannot hold count as the name's own.
-fn read_caa(octets: &[u8], name: &DnsName) -> Option<Answer> {
+pub(super) fn read_caa(octets: &[u8], name: &DnsName) -> Option<Answer> {
     let mut decoder = BinDecoder::new(octets);
     let header = Header::read(&mut decoder).ok()?;
     for _ in 0..header.counts.queries {

@@ -1,8 +1,13 @@
 //! What is decided, as tables; and lookups against DNS servers made of one function each.
 
+use hickory_proto::op::{Edns, Message, ResponseCode};
+use hickory_proto::rr::rdata::{CAA, NULL};
+use hickory_proto::rr::{RData, Record, RecordType};
 use proptest::prelude::*;
 
 use super::*;
+use crate::dns::tests::{Fake, name, reply, soon};
+use crate::{Deadline, Identifier, Retry};
 
 const ACCOUNT_URL: &str = "https://ca.example/acct/1";
 
@@ -254,4 +259,81 @@ proptest! {
         };
         prop_assert_eq!(decided(&with), decided(&without));
     }
+}
+
+/// Answers with these data of type CAA at `example.com`, and elsewhere with this code.
+async fn fake(rdata: &'static [&'static [u8]], elsewhere: ResponseCode) -> Fake {
+    Fake::start(move |message: &Message, _| {
+        let asked = message.queries[0].name().clone();
+        if asked.to_ascii() != "example.com." {
+            return vec![reply(message, elsewhere).to_vec().unwrap()];
+        }
+        let mut answer = reply(message, ResponseCode::NoError);
+        for octets in rdata {
+            let rdata = RData::Unknown { code: RecordType::CAA, rdata: NULL::with(octets.to_vec()) };
+            answer.add_answer(Record::from_rdata(asked.clone(), 1, rdata));
+        }
+        vec![answer.to_vec().unwrap()]
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_nearest_records_count_and_nobody_above_is_asked() {
+    let server = fake(&[b"\x00\x05issueca.example"], ResponseCode::NXDomain).await;
+    let found = server.resolver().relevant_caa(&name("a.b.example.com"), soon()).await.unwrap().unwrap();
+    assert_eq!((found, server.asked()), (set(&[(0, "issue", "ca.example")]), 3));
+    assert_eq!(server.resolver().relevant_caa(&name("a.test"), soon()).await.unwrap(), None);
+    assert_eq!(server.asked(), 5, "the top-level domain is the last that is asked");
+}
+
+#[tokio::test]
+async fn a_tag_of_more_than_fifteen_octets_hides_nothing() {
+    let rdata: &[&[u8]] = &[b"\x00\x14averyveryverylongtagx", b"\x00\x05issueca.example"];
+    let server = fake(rdata, ResponseCode::NoError).await;
+    let found = server.resolver().relevant_caa(&name("example.com"), soon()).await.unwrap().unwrap();
+    assert_eq!(found.records.len(), 2, "{found:?}");
+    // A record that is cut off says nothing, but not that there is none.
+    let server = fake(&[b"\x00\x05iss"], ResponseCode::NoError).await;
+    let error = server.resolver().relevant_caa(&name("example.com"), soon()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+}
+
+#[tokio::test]
+async fn a_lookup_that_fails_does_not_count_as_no_records() {
+    for code in [ResponseCode::ServFail, ResponseCode::Refused] {
+        let server = fake(&[], code).await;
+        let error = server.resolver().relevant_caa(&name("a.example.com"), soon()).await.unwrap_err();
+        assert_eq!((error.kind(), error.retry()), (ErrorKind::Unavailable, Retry::Backoff), "{error}");
+        assert!(error.to_string().contains("name=a.example.com"), "{error}");
+        assert!(error.hint().is_some_and(|hint| hint.contains("RFC 8659 section 6")), "{error}");
+    }
+    // The upper half of this code is in the OPT record; the lower one alone means NOERROR.
+    let server = Fake::start(|message, _| {
+        let mut answer = reply(message, ResponseCode::BADVERS);
+        answer.set_edns(Edns::new());
+        assert_eq!(answer.to_vec().unwrap()[3] & 0x0f, 0);
+        vec![answer.to_vec().unwrap()]
+    });
+    let error = server.await.resolver().relevant_caa(&name("example.com"), soon()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+}
+
+#[tokio::test]
+async fn a_silent_resolver_costs_the_deadline_for_all_names_together() {
+    let server = Fake::silent().await;
+    let names: Vec<Identifier> = (0..20).map(|i| format!("h{i}.example.com").parse().unwrap()).collect();
+    let deadline = Deadline::after(std::time::Duration::from_millis(400));
+    let error = check_caa(&server.resolver(), &names, &request(), deadline).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    assert!(server.asked() <= 8, "{} names were asked for at once", server.asked());
+}
+
+#[test]
+fn what_the_resolver_library_writes_is_read() {
+    let record = CAA::new_issue(true, None, Vec::new());
+    let mut message = reply(&Message::query(), ResponseCode::NoError);
+    message.add_answer(Record::from_rdata("example.com.".parse().unwrap(), 1, RData::CAA(record)));
+    let answer = crate::dns::query::read_caa(&message.to_vec().unwrap(), &name("example.com")).unwrap();
+    assert_eq!(answer.answers.len(), 1);
 }
