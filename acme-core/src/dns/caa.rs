@@ -110,7 +110,8 @@ impl CaaRequest {
     /// The names the CA goes by in CAA records, the directory's `caaIdentities` (RFC 8555 section 9.7.6),
     /// and the challenges there are solvers for.
     ///
-    /// A CA that says no name cannot be looked for: everything counts as allowed then.
+    /// A CA that says no name cannot be looked for: everything counts as allowed then. A name that no record can
+    /// hold (RFC 8659 section 4.2) is none.
     pub fn new<S: Into<String>>(
         issuers: impl IntoIterator<Item = S>,
         challenges: impl IntoIterator<Item = ChallengeKind>,
@@ -120,7 +121,7 @@ impl CaaRequest {
             name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
         });
         Self {
-            issuers: issuers.filter(|name| !name.is_empty()).collect(),
+            issuers: issuers.filter(|name| issue_value::is_issuer(name)).collect(),
             challenges: challenges.into_iter().collect(),
             account: None,
         }

@@ -22,7 +22,7 @@ impl<'a> IssueValue<'a> {
         };
         let issuer = match issuer {
             "" => None,
-            name if name.split('.').all(is_label) => Some(name),
+            name if is_issuer(name) => Some(name),
             _ => return None,
         };
         // A `;` may stand there with nothing behind it, but none may end the parameters.
@@ -72,6 +72,11 @@ fn parameter(text: &str) -> Option<(&str, &str)> {
     let (tag, value) = (trim(tag), trim(value));
     // `;` cannot be in it any more.
     (is_label(tag) && value.bytes().all(|b| b.is_ascii_graphic())).then_some((tag, value))
+}
+
+/// An issuer-domain-name. Without a dot at the end: the grammar has none.
+pub(super) fn is_issuer(name: &str) -> bool {
+    name.split('.').all(is_label)
 }
 
 /// Letters and digits, with hyphens between them.

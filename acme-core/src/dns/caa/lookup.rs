@@ -125,17 +125,24 @@ fn relevant<'a>(sets: &'a Sets, domain: &DnsName) -> Option<&'a CaaSet> {
     domain.ancestors().find_map(|name| sets.get(&name)?.as_ref())
 }
 
-/// A lookup that fails. The CA's would, too.
+/// A lookup that fails: most likely the CA's does, too.
 fn unknown(name: &DnsName, error: Error) -> Error {
-    Error::new(
+    let told = Error::new(
         error.kind(),
         "dns.caa",
-        format!("whether CAA records of {name} forbid the certificate cannot be looked up: {}", error.message()),
+        format!(
+            "whether CAA records of {name} forbid the certificate cannot be looked up: {}",
+            error.message()
+        ),
     )
-    .with("name", name)
-    .with_retry(error.retry())
-    .with_hint("the CA will see this too and refuse (RFC 8659 section 6, Baseline Requirements 3.2.2.8); often it is DNSSEC, or a name server that does not know the type CAA: try `dig CAA` for this name")
-    .with_source(error)
+    .with("name", name);
+    error
+        .context()
+        .filter(|(key, _)| *key != "name")
+        .fold(told, |told, (key, value)| told.with(key, value))
+        .with_retry(error.retry())
+        .with_hint("unless it is only this machine's resolver, the CA will see this too and refuse (RFC 8659 section 6, Baseline Requirements 3.2.2.8); often it is DNSSEC, or a name server that does not know the type CAA: try `dig CAA` for this name")
+        .with_source(error)
 }
 
 /// One error for all that is forbidden: the first of it at length, the rest by name.

@@ -179,7 +179,8 @@ fn what_is_not_known_forbids_nothing() {
     let bound = set(&[(0, "issue", "ca.example; accounturi=https://else")]);
     let new_account = CaaRequest::new(["ca.example"], [ChallengeKind::Dns01]);
     assert_eq!(obstacle(bound.decide(false, &new_account)), None);
-    let nameless = CaaRequest::new([" ", "."], [ChallengeKind::Dns01]);
+    let nameless =
+        CaaRequest::new([" ", ".", "a b", "ca\n.example", "ca.example; x=1"], [ChallengeKind::Dns01]);
     assert_eq!(obstacle(set(&[(0, "issue", ";")]).decide(false, &nameless)), None);
 }
 
@@ -305,7 +306,7 @@ async fn a_lookup_that_fails_does_not_count_as_no_records() {
         let server = fake(&[], code).await;
         let error = server.resolver().relevant_caa(&name("a.example.com"), soon()).await.unwrap_err();
         assert_eq!((error.kind(), error.retry()), (ErrorKind::Unavailable, Retry::Backoff), "{error}");
-        assert!(error.to_string().contains("name=a.example.com"), "{error}");
+        assert!(error.to_string().contains("(name=a.example.com, resolver=127.0.0.1:"), "{error}");
         assert!(error.hint().is_some_and(|hint| hint.contains("RFC 8659 section 6")), "{error}");
     }
     // The upper half of this code is in the OPT record; the lower one alone means NOERROR.
