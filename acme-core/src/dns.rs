@@ -1,6 +1,7 @@
 //! What dns-01 has to know of the DNS: where an alias leads, where a zone begins, who serves it,
-//! and whether each of them has a value.
+//! and whether each of them has a value. And who may issue at all: [`check_caa`].
 
+mod caa;
 mod exchange;
 mod propagation;
 mod query;
@@ -17,6 +18,7 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use hickory_proto::op::ResponseCode;
 
+pub use self::caa::{CaaObstacle, CaaRecord, CaaRequest, CaaSet, CaaVerdict, check_caa};
 pub use self::exchange::{Transport, exchange};
 pub use self::propagation::{NameServer, Verdict};
 use self::query::{Answer, Data, Kind, Value, ask};

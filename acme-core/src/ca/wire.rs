@@ -34,6 +34,8 @@ pub(crate) struct Meta {
     pub(crate) terms_of_service: Option<String>,
     pub(crate) external_account_required: bool,
     pub(crate) profiles: Option<BTreeMap<String, String>>,
+    #[serde(deserialize_with = "null_as_empty")]
+    pub(crate) caa_identities: Vec<String>,
 }
 
 /// An order object (RFC 8555 section 7.1.3), with the quirks seen in the wild let pass.
@@ -209,6 +211,17 @@ mod tests {
         let order = serde_json::from_str::<Order>(text).unwrap().into_snapshot("u".into());
         assert_eq!(order.status, OrderStatus::Unknown);
         assert!(order.expires.is_none() && order.authorizations.is_empty());
+    }
+
+    #[test]
+    fn the_names_a_ca_goes_by_in_caa_records_are_read() {
+        for (meta, want) in [
+            (r#"{"caaIdentities":["a.example","b.example"]}"#, &["a.example", "b.example"][..]),
+            (r#"{"caaIdentities":null}"#, &[]),
+            ("{}", &[]),
+        ] {
+            assert_eq!(serde_json::from_str::<Meta>(meta).unwrap().caa_identities, want, "{meta}");
+        }
     }
 
     #[test]

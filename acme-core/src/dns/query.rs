@@ -2,9 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use hickory_proto::op::{Edns, Message, Query, ResponseCode};
-use hickory_proto::rr::{Name, RData, Record, RecordType};
+use hickory_proto::op::{Edns, Header, Message, Query, ResponseCode};
+use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
+use super::caa::CaaRecord;
 use super::exchange::{Transport, exchange};
 use crate::{Deadline, DnsName, Error, ErrorKind, Result};
 
@@ -33,6 +35,7 @@ pub(super) enum Value {
     /// A CNAME to a name acmekit cannot hold.
     StrangeAlias(String),
     NameServer(DnsName),
+    Property(CaaRecord),
     Authority,
     Text(Vec<u8>),
 }
@@ -42,6 +45,7 @@ pub(super) enum Value {
 pub(super) enum Kind {
     A,
     Aaaa,
+    Caa,
     Cname,
     Ns,
     Soa,
@@ -53,6 +57,7 @@ impl Kind {
         match self {
             Self::A => RecordType::A,
             Self::Aaaa => RecordType::AAAA,
+            Self::Caa => RecordType::CAA,
             Self::Cname => RecordType::CNAME,
             Self::Ns => RecordType::NS,
             Self::Soa => RecordType::SOA,
@@ -78,23 +83,68 @@ pub(super) async fn ask(
     let mut edns = Edns::new();
     edns.set_max_payload(UDP_PAYLOAD).set_version(0);
     message.set_edns(edns);
-    let answer = send(server, name, &message, deadline).await?;
+    let answer = send(server, name, kind, &message, deadline).await?;
     if !matches!(answer.code, ResponseCode::FormErr | ResponseCode::NotImp) {
         return Ok(answer);
     }
     message.edns = None;
-    send(server, name, &message, deadline).await
+    send(server, name, kind, &message, deadline).await
 }
 
-async fn send(server: SocketAddr, name: &DnsName, message: &Message, deadline: Deadline) -> Result<Answer> {
+async fn send(
+    server: SocketAddr,
+    name: &DnsName,
+    kind: Kind,
+    message: &Message,
+    deadline: Deadline,
+) -> Result<Answer> {
     let malformed = |why: &str| {
         Error::new(ErrorKind::Protocol, "dns.query", why).with("server", server).with("name", name)
     };
     let bytes = message.to_vec().map_err(|e| malformed("the question cannot be written").with_source(e))?;
     let answer = exchange(server, &bytes, Transport::Udp, deadline).await?;
+    if matches!(kind, Kind::Caa) {
+        return read_caa(&answer, name).ok_or_else(|| malformed("the answer is not DNS"));
+    }
     Message::from_vec(&answer)
         .map(read)
         .map_err(|e| malformed("the answer is not DNS").with("reason", &e).with_source(e))
+}
+
+/// The CAA records of an answer; `None` if it is not DNS.
+///
+/// Read record by record: `Message` refuses an answer as a whole for one tag of more than 15 octets, which
+/// RFC 8659 allows. Records the resolver has reached through an alias that acmekit cannot hold count as the name's own.
+pub(super) fn read_caa(octets: &[u8], name: &DnsName) -> Option<Answer> {
+    let mut decoder = BinDecoder::new(octets);
+    let header = Header::read(&mut decoder).ok()?;
+    for _ in 0..header.counts.queries {
+        Query::read(&mut decoder).ok()?;
+    }
+    let mut code = header.metadata.response_code;
+    let mut answers = Vec::new();
+    let counts = [header.counts.answers, header.counts.authorities, header.counts.additionals];
+    for (section, count) in counts.into_iter().enumerate() {
+        for _ in 0..count {
+            let owner = Name::read(&mut decoder).ok()?;
+            let kind = RecordType::from(decoder.read_u16().ok()?.unverified());
+            let class = decoder.read_u16().ok()?.unverified();
+            let [high, ..] = decoder.read_u32().ok()?.unverified().to_be_bytes();
+            let length = decoder.read_u16().ok()?.unverified();
+            let rdata = decoder.read_slice(usize::from(length)).ok()?.unverified();
+            match (section, kind) {
+                (0, RecordType::CAA) if class == u16::from(DNSClass::IN) => answers.push(Data {
+                    owner: from_name(&owner).unwrap_or_else(|| name.clone()),
+                    value: Value::Property(CaaRecord::from_rdata(rdata).ok()?),
+                }),
+                // The upper half of the code, in place of a TTL (RFC 6891 section 6.1.3).
+                (2, RecordType::OPT) => code = ResponseCode::from(high, code.low()),
+                _ => {}
+            }
+        }
+    }
+    let authoritative = header.metadata.authoritative;
+    Some(Answer { code, authoritative, answers, authorities: Vec::new(), additionals: Vec::new() })
 }
 
 fn read(message: Message) -> Answer {
@@ -150,6 +200,7 @@ mod tests {
             if let Ok(message) = Message::from_vec(&bytes) {
                 let _ = read(message);
             }
+            let _ = read_caa(&bytes, &"example.com".parse().unwrap());
         }
     }
 }

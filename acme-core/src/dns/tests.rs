@@ -13,14 +13,16 @@ use tokio::task::JoinSet;
 use super::*;
 
 /// A DNS server over UDP and TCP. What is answered to a question is sent, one message each.
-struct Fake {
+pub(super) struct Fake {
     address: SocketAddr,
     asked: Arc<AtomicUsize>,
     _serving: JoinSet<()>,
 }
 
 impl Fake {
-    async fn start(answers: impl Fn(&Message, Transport) -> Vec<Vec<u8>> + Send + Sync + 'static) -> Self {
+    pub(super) async fn start(
+        answers: impl Fn(&Message, Transport) -> Vec<Vec<u8>> + Send + Sync + 'static,
+    ) -> Self {
         let (udp, tcp) = loop {
             let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
             if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
@@ -60,15 +62,15 @@ impl Fake {
     }
 
     /// One that receives and is silent.
-    async fn silent() -> Self {
+    pub(super) async fn silent() -> Self {
         Self::start(|_, _| Vec::new()).await
     }
 
-    fn resolver(&self) -> Resolver {
+    pub(super) fn resolver(&self) -> Resolver {
         Resolver::new([self.address]).unwrap().authoritative_port(self.address.port())
     }
 
-    fn asked(&self) -> usize {
+    pub(super) fn asked(&self) -> usize {
         self.asked.load(Ordering::Relaxed)
     }
 }
@@ -77,7 +79,7 @@ fn wire(text: &str) -> Name {
     Name::from_ascii(format!("{text}.")).unwrap()
 }
 
-fn name(text: &str) -> DnsName {
+pub(super) fn name(text: &str) -> DnsName {
     text.parse().unwrap()
 }
 
@@ -93,7 +95,7 @@ fn soa(zone: &str) -> Record {
     Record::from_rdata(wire(zone), 1, RData::SOA(SOA::new(wire(zone), wire(zone), 1, 1, 1, 1, 1)))
 }
 
-fn reply(to: &Message, code: ResponseCode) -> Message {
+pub(super) fn reply(to: &Message, code: ResponseCode) -> Message {
     let mut reply = Message::response(to.metadata.id, to.metadata.op_code);
     reply.metadata.response_code = code;
     reply.metadata.authoritative = true;
@@ -121,7 +123,7 @@ fn zone_answer(message: &Message, zone: &str, records: &[(&str, RData)]) -> Vec<
     answer.to_vec().unwrap()
 }
 
-fn soon() -> Deadline {
+pub(super) fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(20))
 }
 

@@ -17,6 +17,7 @@ pub struct BindBuilder {
     records: Vec<String>,
     algorithm: TsigAlgorithm,
     keys: Vec<NarrowKey>,
+    log_queries: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -67,6 +68,12 @@ impl BindBuilder {
     /// name again adds a rule.
     pub fn add_key(mut self, name: &str, zone: &str, rule: &str) -> Self {
         self.keys.push(NarrowKey { name: name.to_owned(), zone: plain(zone), rule: rule.to_owned() });
+        self
+    }
+
+    /// Writes each question to the [log](Bind::log), as `query: www.example.test IN TXT`.
+    pub fn log_queries(mut self) -> Self {
+        self.log_queries = true;
         self
     }
 
@@ -137,10 +144,11 @@ impl BindBuilder {
     fn config(&self, dir: &Path, port: u16, keys: &[TsigKey]) -> String {
         let mut config = format!(
             "options {{ directory \"{}\"; listen-on port {port} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }};\n\
-             pid-file none; lock-file none; session-keyfile none; dnssec-validation no; notify no;\n\
+             pid-file none; lock-file none; session-keyfile none; dnssec-validation no; notify no; querylog {};\n\
              recursion yes; allow-recursion {{ 127.0.0.1; }}; allow-transfer {{ none; }}; }};\ncontrols {{ }};\n\
              zone \".\" {{ type primary; file \"root.zone\"; }};\n",
-            dir.display()
+            dir.display(),
+            if self.log_queries { "yes" } else { "no" }
         );
         for key in keys {
             // Writing to a String cannot fail.
