@@ -103,10 +103,11 @@ impl Budget {
             Retry::After(wait) => Some(wait),
             _ => None,
         };
-        let limited = error.kind() == ErrorKind::RateLimited;
-        if !by_the_ca && !limited {
+        // One that is busy (503) says nothing of limits, and may or may not have counted.
+        if !by_the_ca {
             return Ok(());
         }
+        let limited = error.kind() == ErrorKind::RateLimited;
         self.change(&wish.pages(), now, |ledger| {
             ledger.refund_order(&self.limits, wish, now);
             if limited {

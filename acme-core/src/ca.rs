@@ -83,7 +83,6 @@ impl Ca {
     }
 
     /// The names the CA goes by in CAA records (RFC 8555 section 9.7.6); none where it does not say.
-    #[expect(dead_code, reason = "for the check before an order, which the issue path does not make yet")]
     pub(crate) async fn caa_identities(&self) -> Result<&[String]> {
         Ok(&self.directory().await?.meta.caa_identities)
     }

@@ -1,6 +1,6 @@
 //! The main path: one certificate from spec to bundle, read top-down.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ use crate::order::{
     AuthorizationSnapshot, AuthorizationStatus, ChallengeStatus, OrderSnapshot, Step, next_step,
 };
 use crate::{
-    Bundle, CertificateSpec, Challenge, ChallengeSolver, Csr, Deadline, Error, ErrorKind, KeyAuthorization,
-    Origin, Pipeline, Presentation, PrivateKey, Result, Retry, What,
+    Bundle, CertificateSpec, Challenge, ChallengeKind, ChallengeSolver, Csr, Deadline, Error, ErrorKind,
+    Identifier, KeyAuthorization, Origin, Pipeline, Presentation, PrivateKey, Result, Retry, What,
 };
 
 /// How often the CSR of one order is sent in one run.
@@ -51,9 +51,14 @@ pub(crate) struct Run<'a> {
     pub(crate) journal: Journal<'a>,
     /// The certificate that the new one replaces.
     replaces: Option<Replaced>,
+    /// By which challenges names may be proved, where that is known.
+    allowed: Allowed,
     /// The authorizations answered in this run.
     answered: BTreeSet<String>,
 }
+
+/// The kinds of challenges that may be used, name by name.
+pub(crate) type Allowed = BTreeMap<Identifier, BTreeSet<ChallengeKind>>;
 
 /// Gets a certificate: goes on where the journal says, or starts with a new order.
 pub(crate) async fn issue(run: &mut Run<'_>) -> Result<Bundle> {
@@ -106,7 +111,14 @@ impl<'a> Run<'a> {
         journal: Journal<'a>,
         replaces: Option<Replaced>,
     ) -> Self {
-        Self { pipeline, connection, spec, account, journal, replaces, answered: BTreeSet::new() }
+        let (allowed, answered) = (Allowed::new(), BTreeSet::new());
+        Self { pipeline, connection, spec, account, journal, replaces, allowed, answered }
+    }
+
+    /// The same, by these challenges only.
+    pub(crate) fn allowing(mut self, allowed: Allowed) -> Self {
+        self.allowed = allowed;
+        self
     }
 
     /// The order of this attempt: the journal's, or a new one.
@@ -452,7 +464,11 @@ impl<'a> Run<'a> {
     /// fits one of the challenges offered and knows the name.
     async fn plan(&self, authz: &AuthorizationSnapshot, deadline: Deadline) -> Result<Plan> {
         let mut refused = None;
+        let allowed = self.allowed.get(&authz.identifier);
         for solver in &self.pipeline.solvers {
+            if allowed.is_some_and(|kinds| !kinds.contains(&solver.kind())) {
+                continue;
+            }
             let Some(offered) = authz.challenges.iter().find(|offered| offered.kind == solver.kind()) else {
                 continue;
             };

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use crate::budget::plan::{Plan, plan};
 use crate::budget::{Left, Wish};
 use crate::connection::Connection;
+use crate::dns::Resolver;
 use crate::issue::Which;
 use crate::journal::Journal;
 use crate::renewal::RenewalPolicy;
@@ -49,6 +50,7 @@ pub struct Pipeline {
     deployers: Vec<Arc<dyn Deployer>>,
     observers: Vec<Arc<dyn Observer>>,
     pub(crate) policy: RenewalPolicy,
+    caa: Option<Resolver>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -102,6 +104,7 @@ pub struct PipelineBuilder {
     deployers: Vec<Arc<dyn Deployer>>,
     observers: Vec<Arc<dyn Observer>>,
     policy: RenewalPolicy,
+    caa: Option<Resolver>,
     clock: Arc<dyn Clock>,
 }
 
@@ -139,6 +142,15 @@ impl PipelineBuilder {
     #[must_use]
     pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
         self.observers.push(Arc::new(observer));
+        self
+    }
+
+    /// Looks up the CAA records of all names with this before anything is ordered ([`check_caa`](crate::dns::check_caa)): what they forbid costs
+    /// the CA nothing then, and another authority may be asked for it. Names that cannot be looked up are left for the
+    /// CA to decide on. By default they all are.
+    #[must_use]
+    pub fn caa(mut self, resolver: Resolver) -> Self {
+        self.caa = Some(resolver);
         self
     }
 
@@ -193,6 +205,7 @@ impl PipelineBuilder {
             deployers: self.deployers,
             observers: self.observers,
             policy: self.policy,
+            caa: self.caa,
             clock: self.clock,
         })
     }
@@ -215,6 +228,7 @@ impl Pipeline {
             deployers: Vec::new(),
             observers: Vec::new(),
             policy: RenewalPolicy::default(),
+            caa: None,
             clock: Arc::new(SystemClock),
         }
     }

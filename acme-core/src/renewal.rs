@@ -11,8 +11,9 @@ pub(crate) mod upkeep;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
-use crate::CertificateFacts;
+use crate::{CertificateFacts, CertificateId};
 
 pub use maintenance::MaintenanceWindow;
 pub(crate) use suggestion::Suggestion;
@@ -73,13 +74,13 @@ pub struct Input {
 }
 
 impl Input {
-    /// A certificate of which its CA has suggested nothing; its fingerprint is the chance.
-    pub fn of(facts: &CertificateFacts) -> Self {
+    /// A certificate of which its CA has suggested nothing.
+    pub fn of(id: &CertificateId, facts: &CertificateFacts) -> Self {
         Self {
             not_before: facts.not_before,
             not_after: facts.not_after,
             suggested: None,
-            chance: chance(&facts.sha256),
+            chance: chance(id, facts.not_before),
         }
     }
 
@@ -88,10 +89,15 @@ impl Input {
     }
 }
 
-/// A share from 0 to 1 made of a fingerprint.
-pub(crate) fn chance(sha256: &str) -> f64 {
-    let digits = sha256.get(..8).and_then(|digits| u32::from_str_radix(digits, 16).ok());
-    f64::from(digits.unwrap_or_default()) / f64::from(u32::MAX)
+/// A share from 0 to 1 that looks like chance and is always the same for one certificate at one point in time: nothing
+/// has to be kept for it, and what was simulated can be simulated again.
+pub(crate) fn chance(id: &CertificateId, at: SystemTime) -> f64 {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let hash =
+        Sha256::new().chain_update(id.as_str()).chain_update(since.as_millis().to_be_bytes()).finalize();
+    let mut octets = [0; 4];
+    octets.iter_mut().zip(hash).for_each(|(octet, hash)| *octet = hash);
+    f64::from(u32::from_be_bytes(octets)) / f64::from(u32::MAX)
 }
 
 /// When a certificate is to be renewed, and why then.

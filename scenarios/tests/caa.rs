@@ -3,11 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use acmekit::dns::{CaaRequest, check_caa};
-use acmekit::{ChallengeKind, Deadline, Error, ErrorKind, Identifier, Retry};
-use acmekit_scenarios::resolver;
+use acmekit::solvers::{Http01, Http01Responder};
+use acmekit::stores::MemoryStore;
+use acmekit::{CertificateSpec, ChallengeKind, Deadline, Error, ErrorKind, Identifier, Pipeline, Retry};
+use acmekit_scenarios::{Nothing, Recorder, resolver, trusted};
+use acmekit_server::TestCa;
 use acmekit_testbed::Bind;
 
 /// A zone like a top-level domain, and two below it.
@@ -229,4 +233,29 @@ async fn a_ca_that_says_no_name_is_not_looked_for() {
     let deadline = Deadline::after(Duration::from_secs(20));
     let allowed = check_caa(&resolver(&dns).unwrap(), [&name], &nameless, deadline).await.unwrap();
     assert_eq!((allowed.len(), asked(&dns).len()), (1, 0));
+}
+
+#[tokio::test]
+async fn what_the_records_forbid_is_not_ordered_and_what_they_ask_for_is_used() {
+    let dns = dns(&[
+        r#"example.test. 1 IN CAA 0 issue "elsewhere.example""#,
+        r#"www.other.test. 1 IN CAA 0 issue "ca.example.test; validationmethods=http-01""#,
+    ])
+    .await;
+    let ca = TestCa::builder().always_valid().start().await.unwrap();
+    let authority = trusted(&ca.directory_url(), ca.root_pem()).unwrap();
+    let seen = Recorder::default();
+    let acme = Pipeline::builder(authority, Arc::new(MemoryStore::new()))
+        .solver(Nothing::default())
+        .solver(Http01::new(Http01Responder::default()))
+        .caa(resolver(&dns).unwrap())
+        .observer(seen.observer())
+        .build()
+        .unwrap();
+    let forbidden = CertificateSpec::new(["www.example.test"]).unwrap();
+    let error = acme.obtain(&forbidden).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Rejected, "{}", error.report());
+    assert_eq!(ca.state().orders().len(), 0);
+    acme.obtain(&CertificateSpec::new(["www.other.test"]).unwrap()).await.unwrap();
+    assert!(seen.all().iter().any(|event| event.contains("\"kind\":\"http-01\"")), "{:?}", seen.all());
 }

@@ -105,8 +105,8 @@ struct Picky {
 }
 
 impl Picky {
-    fn change(&self, change: impl FnOnce(&mut BTreeSet<String>)) {
-        change(&mut self.bad.lock().unwrap_or_else(PoisonError::into_inner));
+    fn change<T>(&self, change: impl FnOnce(&mut BTreeSet<String>) -> T) -> T {
+        change(&mut self.bad.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -141,7 +141,7 @@ async fn a_name_that_fails_holds_nobody_back_and_is_tried_less_and_less_often() 
     let clock = MovableClock::paced(start());
     let ca = ca(&clock, Limits::none()).await;
     let picky = Picky::default();
-    picky.change(|bad| drop(bad.insert("bad.example".to_owned())));
+    picky.change(|bad| bad.insert("bad.example".to_owned()));
     let manager = Manager::builder(parts(&ca, &memory()).solver(picky.clone()).build().unwrap()).start();
     let bad = spec("bad.example");
     manager.add(bad.clone()).await.unwrap();

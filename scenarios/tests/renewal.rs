@@ -61,7 +61,7 @@ impl World {
 }
 
 fn by_lifetime_of(issued: &Issuance) -> std::time::SystemTime {
-    RenewalPolicy::default().decide(&Input::of(issued.bundle.facts())).at
+    RenewalPolicy::default().decide(&Input::of(issued.bundle.id(), issued.bundle.facts())).at
 }
 
 #[tokio::test]

@@ -42,7 +42,10 @@ impl Health {
 /// Whether a failure lies with the CA as a whole: it does not answer, or nothing sensible.
 pub(super) fn is_outage(error: &Error) -> bool {
     let of_the_ca = error.op().starts_with("ca.") || error.op() == "issue.poll";
-    of_the_ca && matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Protocol)
+    // Boulder is busy with `rateLimited`, too, but by status 503.
+    let status = error.problem().and_then(|problem| problem.status);
+    let broken = matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Protocol);
+    of_the_ca && (broken || status.is_some_and(|status| status >= 500))
 }
 
 #[cfg(test)]
@@ -90,5 +93,8 @@ mod tests {
         ] {
             assert_eq!(is_outage(&Error::new(kind, op, "x")), want, "{kind:?} {op}");
         }
+        let busy = |status| crate::Problem { status: Some(status), ..crate::Problem::default() };
+        let limited = |status| Error::new(ErrorKind::RateLimited, "ca.http", "x").with_problem(busy(status));
+        assert!(is_outage(&limited(503)) && !is_outage(&limited(429)));
     }
 }

@@ -74,7 +74,7 @@ impl Item {
         if self.forced {
             return Some(now);
         }
-        let due = match self.upkeep.decide(policy) {
+        let due = match self.upkeep.decide(self.spec.id(), policy) {
             Some(decision) if self.upkeep.fits == self.wish && !self.begun => decision.at,
             _ => now,
         };

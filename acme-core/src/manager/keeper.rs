@@ -18,7 +18,7 @@ use crate::renewal::upkeep::Upkeep;
 use crate::{CertificateId, CertificateSpec, ErrorKind, Pipeline, Result, Retry};
 
 /// The longest sleep: a wall clock that jumps is noticed after that.
-const NAP: Duration = Duration::from_secs(60);
+const NAP: Duration = Duration::from_secs(300);
 /// How long a certificate is left to another process that is working on it.
 const BUSY: Duration = Duration::from_secs(30);
 /// How long an authority that has refused a name by its policy is not asked for it, where there is another.
@@ -418,7 +418,7 @@ impl Keeper {
             serial: current.map(|current| current.serial.clone()),
             authority: current.map(|current| current.authority.clone()),
             not_after: current.map(|current| current.not_after),
-            renewal: item.upkeep.decide(&self.pipeline.policy),
+            renewal: item.upkeep.decide(item.spec.id(), &self.pipeline.policy),
             trouble: item.trouble().cloned(),
             deployments: deployments.collect(),
             next: match item.next(&self.pipeline.policy, &self.deployers, now) {

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use super::status::Task;
 use crate::backoff::Trouble;
 use crate::pipeline::Order;
+use crate::renewal::chance;
 use crate::renewal::upkeep::Upkeep;
 use crate::{CertificateSpec, Error, ErrorKind, Expected, Pipeline, Result};
 
@@ -70,7 +71,7 @@ impl Job {
             let left = upkeep.current.as_ref();
             let left = left.map(|current| current.not_after.duration_since(now).unwrap_or_default());
             let before = upkeep.trouble.as_ref().filter(|_| upkeep.tried == self.wish);
-            let trouble = Trouble::after(before, &error, rand::random(), left, now);
+            let trouble = Trouble::after(before, &error, chance(id, now), left, now);
             tracing::warn!(%error, certificate = %id, failures = trouble.failures, "it could not be had");
             upkeep.trouble = Some(trouble);
             upkeep.tried.clone_from(&self.wish);

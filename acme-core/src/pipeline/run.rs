@@ -8,15 +8,16 @@ use futures_util::FutureExt;
 use super::{Deployment, Issuance, LEASE, Pipeline, certificate_key};
 use crate::ca::account::Account;
 use crate::connection::Connection;
+use crate::dns::{CaaRequest, check_caa};
 use crate::effect::effect;
-use crate::issue::{Replaced, Run, Which};
+use crate::issue::{Allowed, Replaced, Run, Which};
 use crate::journal::Journal;
 use crate::key::key_type;
 use crate::renewal::upkeep::{Current, Upkeep};
-use crate::renewal::{Input, Suggestion};
+use crate::renewal::{Input, Suggestion, chance};
 use crate::{
-    Bundle, CertificateId, CertificateSpec, Condition, Deadline, Deployer, Expected, Lease, Outcome, Result,
-    Retry, Secret, Version, What, issue, lease,
+    Bundle, CertificateId, CertificateSpec, Condition, Deadline, Deployer, ErrorKind, Expected, Lease,
+    Outcome, Result, Retry, Secret, Version, What, issue, lease,
 };
 
 /// How long the CA may take to say when to renew: what it says is welcome, not needed.
@@ -61,7 +62,7 @@ impl Pipeline {
     ) -> Result<Issuance> {
         let stored = self.stored(spec.id()).await?;
         let mut upkeep = self.upkeep(spec, stored.as_ref(), order.force, lease).await;
-        let decision = upkeep.decide(&self.policy);
+        let decision = upkeep.decide(spec.id(), &self.policy);
         let due = decision.is_none_or(|decision| decision.at <= self.now());
         let mut journal = Journal::open(&*self.store, lease, spec.id()).await?;
         // An order whose certificate is stored already has come to its end: the crash fell between storing the bundle
@@ -102,7 +103,7 @@ impl Pipeline {
         let renew_at = match decision {
             Some(decision) if !fresh => decision.at,
             // Of a new one the CA is asked next time.
-            _ => self.policy.decide(&Input::of(bundle.facts())).at,
+            _ => self.policy.decide(&Input::of(bundle.id(), bundle.facts())).at,
         };
         self.tell(spec.id(), What::RenewalScheduled { at: renew_at });
         Ok(Issuance { bundle, fresh, deployments, renew_at })
@@ -123,10 +124,13 @@ impl Pipeline {
             if let (Some(staging), true) = (&order.connection.staging, order.rehearse && !resumes) {
                 self.rehearse(spec, staging).await?;
             }
-            self.account(order.connection, spec.id()).await
+            let account = self.account(order.connection, spec.id()).await?;
+            let allowed =
+                if resumes { Allowed::new() } else { self.ask_caa(spec, order.connection, &account).await? };
+            Ok((account, allowed))
         };
-        let account = match ready.await {
-            Ok(account) => account,
+        let (account, allowed) = match ready.await {
+            Ok(ready) => ready,
             Err(error) => {
                 let cleaned = issue::clean_up_quietly(self, &mut journal, Which::NotNeeded).await;
                 if let Err(second) = cleaned {
@@ -135,11 +139,35 @@ impl Pipeline {
                 return Err(error);
             }
         };
-        let mut run = Run::new(self, order.connection, spec, account, journal, replaces);
+        let mut run = Run::new(self, order.connection, spec, account, journal, replaces).allowing(allowed);
         let bundle = issue::issue(&mut run).await?;
         self.save(&bundle, stored.map(|(_, version)| version), lease).await?;
         run.journal.close().await?;
         Ok(bundle)
+    }
+
+    /// By which challenges each name may be proved, as its CAA records say; nothing of those not looked up.
+    async fn ask_caa(
+        &self,
+        spec: &CertificateSpec,
+        connection: &Connection,
+        account: &Account,
+    ) -> Result<Allowed> {
+        let Some(resolver) = &self.caa else { return Ok(Allowed::new()) };
+        let kinds = self.solvers.iter().map(|solver| solver.kind());
+        let issuers = connection.ca.caa_identities().await?;
+        let request = CaaRequest::new(issuers.iter().cloned(), kinds).with_account(&account.url);
+        let deadline = Deadline::after(connection.timeouts().request);
+        match check_caa(resolver, spec.identifiers(), &request, deadline).await {
+            Err(error) if error.kind() == ErrorKind::Rejected => {
+                Err(error.with("authority", connection.id()))
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the CAA records cannot be looked up: the CA will decide");
+                Ok(Allowed::new())
+            }
+            allowed => allowed,
+        }
     }
 
     /// The same certificate from the staging directory, to be thrown away: a failure there costs nothing.
@@ -233,7 +261,7 @@ impl Pipeline {
             let asked = connection.ca.renewal_info(ari_id);
             match Deadline::after(patience).run("ca.renewal_info", "renewalInfo", asked).await {
                 Ok(Some((window, retry_after))) => {
-                    if known.told(window.clone(), retry_after, rand::random(), now)
+                    if known.told(window.clone(), retry_after, chance(id, window.start), now)
                         && let Some(at) = known.at()
                     {
                         self.tell(id, What::RenewalSuggested { at, explanation_url: window.explanation_url });

@@ -38,9 +38,10 @@ fn what_was_issued_together_is_not_renewed_together() {
     let at = |chance| decide(&Input { chance, ..input(90 * DAY, None) }).at;
     let spread = at(0.0).duration_since(at(1.0)).unwrap();
     assert!(spread > DAY && spread < 2 * DAY, "{spread:?}");
-    assert_eq!(chance("ffffffff00"), 1.0);
-    assert_eq!(chance("00000000ff"), 0.0);
-    assert_eq!(chance(""), 0.0);
+    let shares: Vec<f64> = (0..1000).map(|n| chance(&format!("n{n}").parse().unwrap(), start())).collect();
+    let below = |limit| shares.iter().filter(|share| **share < limit).count();
+    assert!((210..290).contains(&below(0.25)) && (710..790).contains(&below(0.75)) && below(0.0) == 0);
+    assert_eq!(chance(&"n7".parse().unwrap(), start()), shares[7]);
 }
 
 #[test]

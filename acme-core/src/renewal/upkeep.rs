@@ -88,7 +88,7 @@ impl Upkeep {
         let known = self.deployed.entry(id.to_owned()).or_default();
         known.trouble = error.map(|error| {
             let left = facts.not_after.duration_since(now).unwrap_or_default();
-            Trouble::after(known.trouble.as_ref(), error, chance(&facts.sha256), Some(left), now)
+            Trouble::after(known.trouble.as_ref(), error, chance(bundle.id(), now), Some(left), now)
         });
         if error.is_none() {
             known.sha256.clone_from(&facts.sha256);
@@ -96,13 +96,13 @@ impl Upkeep {
     }
 
     /// When the certificate there is is due; `None` if there is none.
-    pub(crate) fn decide(&self, policy: &RenewalPolicy) -> Option<Decision> {
+    pub(crate) fn decide(&self, id: &CertificateId, policy: &RenewalPolicy) -> Option<Decision> {
         let current = self.current.as_ref()?;
         Some(policy.decide(&Input {
             not_before: current.not_before,
             not_after: current.not_after,
             suggested: self.suggestion.as_ref().and_then(Suggestion::picked),
-            chance: chance(&current.sha256),
+            chance: chance(id, current.not_before),
         }))
     }
 
