@@ -54,6 +54,7 @@ mod clock;
 mod csr;
 mod deployer;
 pub mod dns;
+pub mod duration;
 mod effect;
 mod error;
 mod event;

@@ -1,0 +1,253 @@
+//! The text as a tree that knows where everything stands, read section by section: so that all that
+//! is wrong is told at once, with its line.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::problem::{Place, Problem, nearest, shown};
+
+/// Keys whose value is never shown: the secret itself, and the table it belongs in, since people put it there.
+const SECRET: [&str; 3] = ["key", "secret", "eab"];
+
+/// Where each key of the configuration stands.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Places {
+    pub(super) file: Option<PathBuf>,
+    keys: BTreeMap<String, Place>,
+}
+
+impl Places {
+    /// Where this key stands, or else the nearest part of its path that does.
+    pub(super) fn find(&self, key: &str) -> Option<Place> {
+        let mut path = key;
+        loop {
+            if let Some(place) = self.keys.get(path) {
+                return Some(*place);
+            }
+            path = &path[..path.rfind(['.', '['])?];
+        }
+    }
+}
+
+/// One value in the tree.
+#[derive(Debug)]
+struct Node {
+    path: String,
+    span: Range<usize>,
+    scalar: bool,
+    secret: bool,
+}
+
+/// A part of the tree, to be read as one type.
+#[derive(Debug)]
+pub(super) struct Section<'t> {
+    pub(super) path: String,
+    value: Spanned<DeValue<'t>>,
+}
+
+/// Reads sections, and collects what is wrong with them.
+#[derive(Debug)]
+pub(super) struct Document<'t> {
+    text: &'t str,
+    /// Where each line begins.
+    lines: Vec<usize>,
+    nodes: Vec<Node>,
+    pub(super) places: Places,
+    pub(super) problems: Vec<Problem>,
+}
+
+impl<'t> Document<'t> {
+    /// Reads the syntax. What follows a mistake in it is read as well as it can be.
+    pub(super) fn parse(text: &'t str, file: Option<PathBuf>) -> (Self, Section<'t>) {
+        let (root, errors) = DeTable::parse_recoverable(text);
+        let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
+        let mut document = Self {
+            text,
+            lines: std::iter::once(0).chain(breaks).collect(),
+            nodes: Vec::new(),
+            places: Places { file, keys: BTreeMap::new() },
+            problems: Vec::new(),
+        };
+        let whole = root.span();
+        document.walk_table("", root.get_ref(), false);
+        for error in errors {
+            let why = format!("this is not TOML: {}", error.message());
+            let mut problem = Problem::new("", why)
+                .hint("strings stand in quotes, `#` begins a comment; see https://toml.io");
+            problem.place = error.span().map(|span| document.place(span.start));
+            document.problems.push(problem);
+        }
+        let value = Spanned::new(whole, DeValue::Table(root.into_inner()));
+        (document, Section { path: String::new(), value })
+    }
+
+    fn place(&self, offset: usize) -> Place {
+        let line = self.lines.partition_point(|start| *start <= offset).max(1);
+        let start = self.lines.get(line - 1).copied().unwrap_or_default();
+        let before = self.text.get(start..offset.min(self.text.len())).unwrap_or_default();
+        Place { line, column: before.chars().count() + 1 }
+    }
+
+    fn walk_table(&mut self, path: &str, table: &DeTable<'t>, secret: bool) {
+        for (key, value) in table {
+            let name = key.get_ref().as_ref();
+            let path = join(path, name);
+            self.places.keys.insert(path.clone(), self.place(key.span().start));
+            self.walk(path, value, secret || SECRET.contains(&name));
+        }
+    }
+
+    /// The parser has limited the depth.
+    fn walk(&mut self, path: String, value: &Spanned<DeValue<'t>>, secret: bool) {
+        match value.get_ref() {
+            DeValue::Table(table) => self.walk_table(&path, table, secret),
+            DeValue::Array(items) => {
+                for (at, item) in items.iter().enumerate() {
+                    let path = format!("{path}[{at}]");
+                    self.places.keys.insert(path.clone(), self.place(item.span().start));
+                    self.walk(path, item, secret);
+                }
+            }
+            _ => {}
+        }
+        let scalar = !matches!(value.get_ref(), DeValue::Table(_) | DeValue::Array(_));
+        self.nodes.push(Node { path, span: value.span(), scalar, secret });
+    }
+
+    /// Notes that something is wrong at this key.
+    pub(super) fn refuse(&mut self, mut problem: Problem) {
+        if problem.place.is_none() {
+            problem.place = self.places.find(&problem.key);
+        }
+        self.problems.push(problem);
+    }
+
+    /// Reads a section as `T`; what is wrong is noted.
+    pub(super) fn read<T: Deserialize<'t>>(&mut self, section: Section<'t>) -> Option<T> {
+        match T::deserialize(section.value.into_deserializer()) {
+            Ok(read) => Some(read),
+            Err(error) => {
+                let problem = self.problem(&section.path, &error);
+                self.refuse(problem);
+                None
+            }
+        }
+    }
+
+    /// What serde says, as a person needs it.
+    fn problem(&self, section: &str, error: &toml::de::Error) -> Problem {
+        let message = error.message();
+        // The innermost value around the place; its path is the longest.
+        let around = error.span().and_then(|span| {
+            let holds = |node: &&Node| {
+                node.path.starts_with(section) && node.span.start <= span.start && span.end <= node.span.end
+            };
+            self.nodes.iter().filter(holds).max_by_key(|node| node.path.len())
+        });
+        let path = around.map_or(section, |node| node.path.as_str());
+        if let Some((name, known)) =
+            message.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`'))
+        {
+            let place = error.span().map(|span| self.place(span.start));
+            let key = self.key_at(section, name, place).unwrap_or_else(|| join(path, name));
+            return unknown_key(key, name, words(known));
+        }
+        if let Some(name) = message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next()) {
+            return missing(join(path, name), self.places.find(path));
+        }
+        if around.is_some_and(|node| node.secret) {
+            let expected = message.rsplit_once("expected ").map_or("text", |(_, expected)| expected);
+            return Problem::new(path, "the value is not of the form expected")
+                .hint(format!("write {expected}"));
+        }
+        let value = around.filter(|node| node.scalar).and_then(|node| self.text.get(node.span.clone()));
+        let mut problem = Problem::new(path, message);
+        if let Some((name, known)) =
+            message.strip_prefix("unknown variant `").and_then(|rest| rest.split_once('`'))
+        {
+            problem.why = format!("`{}` is not known here", shown(name));
+            problem.hint = Some(one_of(name, &words(known)));
+        } else if let Some((_, expected)) = message.rsplit_once("expected ") {
+            problem.hint = Some(format!("write {expected}"));
+        }
+        problem.place = around.map(|node| self.place(node.span.start));
+        match value {
+            Some(value) => problem.value(value),
+            None => problem,
+        }
+    }
+
+    /// The key of this name that stands at this place; spans of keys are not values', so they are not nodes.
+    fn key_at(&self, section: &str, name: &str, place: Option<Place>) -> Option<String> {
+        let ends = |path: &str| path.rsplit(['.', ']']).next() == Some(name);
+        let mut fits = self.places.keys.iter().filter(|(path, _)| path.starts_with(section) && ends(path));
+        fits.find(|(_, at)| Some(**at) == place).map(|(path, _)| path.clone())
+    }
+}
+
+impl<'t> Section<'t> {
+    /// Takes the value of a key out of a table.
+    pub(super) fn take(&mut self, key: &str) -> Option<Self> {
+        let DeValue::Table(table) = self.value.get_mut() else { return None };
+        let value = table.remove(key)?;
+        Some(Self { path: join(&self.path, key), value })
+    }
+
+    /// The keys that are left in a table.
+    pub(super) fn keys(&self) -> Vec<String> {
+        self.value
+            .get_ref()
+            .as_table()
+            .into_iter()
+            .flatten()
+            .map(|(key, _)| key.get_ref().to_string())
+            .collect()
+    }
+
+    /// Its elements, if it is an array.
+    pub(super) fn elements(self) -> Option<Vec<Self>> {
+        let DeValue::Array(items) = self.value.into_inner() else { return None };
+        let at = |(at, value)| Self { path: format!("{}[{at}]", self.path), value };
+        Some(items.into_iter().enumerate().map(at).collect())
+    }
+}
+
+/// A key that does not exist, and the one that was probably meant.
+pub(super) fn unknown_key(key: String, name: &str, known: Vec<String>) -> Problem {
+    Problem::new(key, format!("there is no key `{}` here", shown(name))).hint(one_of(name, &known))
+}
+
+/// A key that must be there.
+pub(super) fn missing(key: String, place: Option<Place>) -> Problem {
+    let name = key.rsplit('.').next().unwrap_or_default().to_owned();
+    let mut problem = Problem::new(key, format!("`{name}` is missing")).hint(format!("add `{name} = …`"));
+    problem.place = place;
+    problem
+}
+
+/// Which word was meant, or which there are.
+pub(super) fn one_of(given: &str, known: &[String]) -> String {
+    match nearest(given, known.iter().map(String::as_str)) {
+        Some(word) => format!("did you mean `{word}`?"),
+        None if known.is_empty() => "take it out".to_owned(),
+        None => format!("there are: {}", known.join(", ")),
+    }
+}
+
+/// The words between backquotes in one of serde's messages.
+fn words(message: &str) -> Vec<String> {
+    message.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// A key below a path; in quotes if TOML wants it so.
+pub(super) fn join(path: &str, key: &str) -> String {
+    let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+    let key = if bare { key.to_owned() } else { format!("\"{}\"", shown(key)) };
+    if path.is_empty() { key } else { format!("{path}.{key}") }
+}
