@@ -89,7 +89,7 @@ pub use error::{Error, ErrorKind, Problem, Result, Retry};
 pub use event::{Event, Observer, What};
 pub use key::{KeyType, PrivateKey};
 pub use name::{DnsName, Identifier};
-pub use pipeline::{Deployment, Issuance, Pipeline, PipelineBuilder};
+pub use pipeline::{Deployment, Issuance, Pipeline, PipelineBuilder, Status};
 pub use provider::{DnsProvider, ProviderLimits, RecordHandle, TxtRecord, Zone};
 pub use secret::Secret;
 pub use solver::{ChallengeSolver, Presentation};

@@ -1,5 +1,7 @@
 //! The parts put together: [`Pipeline`].
 
+mod status;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -18,6 +20,8 @@ use crate::{
     Deadline, Deployer, Error, ErrorKind, Event, Expected, Lease, Observer, Outcome, Result, Retry, Secret,
     Store, StoreKey, SystemClock, Version, What, issue, lease, renewal,
 };
+
+pub use status::Status;
 
 /// How long the lease on a certificate lasts without renewal; it is renewed three times in it.
 const LEASE: Duration = Duration::from_secs(60);
