@@ -36,7 +36,7 @@
 //! |---|---|---|
 //! | `[[authorities]]` | [`AuthorityConfig`] | in order: the first is preferred |
 //! | `[store]` | [`StoreConfig`] | `kind = "files"` |
-//! | `[http]` | [`HttpConfig`] | http-01; it is preferred to dns-01 where both can be used |
+//! | `[http]` | [`HttpConfig`] | http-01 |
 //! | `[dns]`, `[[dns.providers]]` | [`DnsConfig`], [`ProviderConfig`] | dns-01; `kind = "rfc2136"` |
 //! | `[[deployers]]` | [`DeployerConfig`] | `kind = "files"` or `"haproxy"` |
 //! | `[[certificates]]`, `certificates_csv` | [`CertificateConfig`] | one certificate each |
@@ -62,7 +62,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use acmekit_core::{Error, ErrorKind, Result};
+use acmekit_core::{Error, ErrorKind, Result, Secret};
 
 use self::document::{Document, Places, Section, missing, unknown_key};
 use self::problem::Problem;
@@ -111,7 +111,7 @@ impl Config {
     /// [`ErrorKind::Config`] as the [module](self) tells.
     pub async fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let text = tokio::fs::read_to_string(path).await.map_err(|e| {
+        let text = tokio::fs::read_to_string(path).await.map(Secret::new).map_err(|e| {
             Error::new(ErrorKind::Config, "config.load", format!("the configuration cannot be read: {e}"))
                 .with("file", path.display())
                 .with_hint("give the path of a TOML file in UTF-8 that this user may read")
@@ -120,7 +120,7 @@ impl Config {
         // What follows must not depend on a later change of the working directory.
         let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let base = whole.parent().map(Path::to_owned).unwrap_or_default();
-        Self::read(&text, base, Some(path.to_owned()))
+        Self::read(text.expose(), base, Some(path.to_owned()))
     }
 
     /// Checks a configuration given as text. Relative paths are relative to `base`.

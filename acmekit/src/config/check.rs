@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use acmekit_core::{Authority, CertificateSpec, Csr, Error, Identifier, Result, StoreKey};
+use acmekit_core::{Authority, CertificateSpec, ChallengeKind, Csr, Error, Identifier, Result, StoreKey};
 
 use super::document::{Places, one_of};
 use super::problem::{Place, Problem};
@@ -362,14 +362,28 @@ impl<'c> Certificates<'c> {
         certificate: &CertificateConfig,
         found: &mut Findings<'_>,
     ) {
+        let wished =
+            |kind: ChallengeKind| certificate.challenge.as_ref().is_none_or(|wished| *wished == kind);
+        let http = self.config.http.is_some() && wished(ChallengeKind::Http01);
+        let dns = !self.config.providers.is_empty() && wished(ChallengeKind::Dns01);
+        if let Some(kind) = certificate.challenge.as_ref().filter(|_| !http && !dns) {
+            let problem = origin.problem("challenge", "there is nothing that answers such challenges");
+            let hint = match kind {
+                ChallengeKind::Http01 => "add `[http]`, or take `challenge` out",
+                ChallengeKind::Dns01 => "add `[[dns.providers]]`, or take `challenge` out",
+                _ => "there are: http-01, dns-01",
+            };
+            found.add(problem.value(kind.as_str()).hint(hint));
+            return;
+        }
         for identifier in spec.identifiers() {
             let (why, hint) = match identifier {
-                Identifier::Wildcard(_) if self.config.providers.is_empty() => (
-                    "a wildcard is proved by dns-01, and there is no DNS provider",
+                Identifier::Wildcard(_) if !dns => (
+                    "a wildcard is proved by dns-01 alone, which is not there for it",
                     "add `[[dns.providers]]`",
                 ),
-                Identifier::Ip(_) if self.config.http.is_none() => {
-                    ("an address is proved by http-01, and there is no `[http]`", "add `[http]`")
+                Identifier::Ip(_) if !http => {
+                    ("an address is proved by http-01 alone, which is not there for it", "add `[http]`")
                 }
                 _ => continue,
             };

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use acmekit_core::{KeyType, Secret, Timeouts, duration};
+use acmekit_core::{ChallengeKind, KeyType, Secret, Timeouts, duration};
 use serde::Deserialize;
 
 use super::secret::SecretKeys;
@@ -195,6 +195,10 @@ pub struct CertificateConfig {
     /// The id of one of the authorities. Default: the first one.
     #[serde(default)]
     pub authority: Option<String>,
+    /// How control of its names is proved: `http-01` or `dns-01`. Default: http-01 where there is `[http]`
+    /// and the name is no wildcard, else dns-01.
+    #[serde(default)]
+    pub challenge: Option<ChallengeKind>,
     /// A PEM file with a CSR of your own: acmekit then never sees the key. Default: acmekit makes a key.
     #[serde(default)]
     pub csr: Option<PathBuf>,

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use acmekit_core::dns::Resolver;
 use acmekit_core::solvers::{Dns01, Http01};
 use acmekit_core::{
-    Authority, CertificateSpec, ChallengeSolver, Clock, Csr, Deployer, Error, ErrorKind, Event, Observer,
-    Pipeline, Result, Store, SystemClock,
+    Authority, CertificateSpec, ChallengeKind, ChallengeSolver, Clock, Csr, Deployer, Error, ErrorKind,
+    Event, Observer, Pipeline, Result, Store, SystemClock,
 };
 
 use super::check::{self, Certificates, Findings, Origin};
@@ -30,7 +30,7 @@ pub struct Setup {
 }
 
 /// What decides which pipeline a certificate takes: certificates that agree share one, and its account.
-type Route = (String, Vec<String>);
+type Route = (String, Vec<String>, Option<ChallengeKind>);
 
 /// One certificate that a configuration asks for.
 #[derive(Debug, Clone)]
@@ -40,6 +40,8 @@ pub struct Wanted {
     pub spec: CertificateSpec,
     /// The ids of the deployers it is brought to, in the order of the configuration.
     pub deployers: Vec<String>,
+    /// How control of its names is proved, if it matters.
+    pub challenge: Option<ChallengeKind>,
     /// Its group, if it has one.
     pub group: Option<String>,
     /// Where it is asked for, for a person: `certificates[2], line 40`, or `domains.csv, line 7`.
@@ -191,6 +193,7 @@ impl Config {
             certificates.push(Wanted {
                 spec,
                 deployers: self.deployers_of(section),
+                challenge: section.challenge.clone(),
                 group: section.group.clone(),
                 place: origin.describe(&self.places),
             });
@@ -291,7 +294,7 @@ impl Setup {
     /// [`ErrorKind::Config`] if the certificate is not of this setup and asks for what it does not have.
     pub fn pipeline(&self, certificate: &Wanted) -> Result<Arc<Pipeline>> {
         let authority = self.authority(certificate)?;
-        let route = (authority.id().to_owned(), certificate.deployers.clone());
+        let route = (authority.id().to_owned(), certificate.deployers.clone(), certificate.challenge.clone());
         let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pipeline) = pipelines.get(&route) {
             return Ok(Arc::clone(pipeline));
@@ -299,7 +302,9 @@ impl Setup {
         let mut builder =
             Pipeline::builder(authority.clone(), Arc::clone(&self.store)).clock(Arc::clone(&self.clock));
         for solver in &self.solvers {
-            builder = builder.solver(Arc::clone(solver));
+            if certificate.challenge.as_ref().is_none_or(|kind| *kind == solver.kind()) {
+                builder = builder.solver(Arc::clone(solver));
+            }
         }
         for deployer in &self.deployers {
             if certificate.deployers.iter().any(|id| id == deployer.id()) {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use acmekit_core::KeyType;
+use acmekit_core::{Identifier, KeyType};
 use serde::Deserialize;
 use serde::de::value::{Error as ValueError, StrDeserializer};
 
@@ -24,6 +24,7 @@ pub(super) fn read(text: &str, path: &Path) -> (Vec<(usize, CertificateConfig)>,
     let mut rows = Vec::new();
     let mut problems = Vec::new();
     let mut first = true;
+    let mut has_header = false;
     for record in reader.records() {
         let refuse = |key: &str, line: u64, why: String| {
             let mut problem = Problem::new(key, why);
@@ -43,6 +44,7 @@ pub(super) fn read(text: &str, path: &Path) -> (Vec<(usize, CertificateConfig)>,
         let field = |at: usize| record.get(at).filter(|text| !text.is_empty());
         let is_header =
             std::mem::take(&mut first) && field(0).is_some_and(|text| text.eq_ignore_ascii_case(COLUMNS[0]));
+        has_header |= is_header;
         if is_header || record.iter().all(str::is_empty) {
             continue;
         }
@@ -57,6 +59,18 @@ pub(super) fn read(text: &str, path: &Path) -> (Vec<(usize, CertificateConfig)>,
             problems.push(refuse("names", line, "there is no name in the first column".to_owned()));
             continue;
         };
+        // Without a header it would become the id, and its certificate be missed only by who needs it.
+        let is_listed = |id: &&str| names.split_whitespace().any(|name| name == *id);
+        if let Some(id) = field(1).filter(|id| !has_header && id.contains('.') && !is_listed(id))
+            && id.parse::<Identifier>().is_ok()
+        {
+            let problem =
+                refuse("id", line, "this looks like a name, but it stands where the id does".to_owned());
+            let hint =
+                "separate names by spaces; if it is the id, add the header line `names,id,key_type,group`";
+            problems.push(problem.value(id).hint(hint));
+            continue;
+        }
         let key_type = match field(2).map(|text| (text, key_type(text))) {
             Some((text, None)) => {
                 let known =

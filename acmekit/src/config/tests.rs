@@ -214,6 +214,8 @@ fn an_error_names_line_column_key_value_and_what_to_do() {
             None,
             "another `id`",
         ),
+        (with("challenge = \"dns-01\""), 14, "certificates[0].challenge", Some("dns-01"), "dns.providers"),
+        (with("challenge = \"dns\""), 14, "certificates[0].challenge", Some("dns"), "http-01, dns-01"),
         (
             with("[renewal]\nrenew_at_life_share = 1.5"),
             15,
@@ -335,7 +337,7 @@ async fn what_is_in_files_and_variables_is_read_and_its_errors_have_lines() {
     write("eab.key", "c2VjcmV0\n");
     write(
         "list.csv",
-        "names, id, key_type, group\n# one\na.example.com b.example.com,ab,ecdsa-p384,web\n\nc.example.com\n",
+        "names, id, key_type, group\n# one\na.example.com b.example.com,ab,ecdsa-p384,web\n\nc.example.com,c.d\n",
     );
     let eab = "[authorities.eab]\nkid = \"k\"\nkey_file = \"eab.key\"\n[store]";
     let text = format!("certificates_csv = \"list.csv\"\n{}", SMALL.replace("[store]", eab));
@@ -377,12 +379,18 @@ async fn what_is_in_files_and_variables_is_read_and_its_errors_have_lines() {
     }
     write(
         "list.csv",
-        "c.example.com,,,,x\n,id\nd.example.com,X Y\ne.example.com,,rsa-1\nf g\nwww.example.com\n",
+        "c.example.com,,,,x\n,id\nd.example.com,X Y\ne.example.com,,rsa-1\nf g\nwww.example.com\na.example.com,b.example.com\n",
     );
     let report = Config::load(&path).await.unwrap().build().await.unwrap_err().report();
-    for told in
-        ["5 columns", "line 2: names", "line 3: id", "line 4: key_type", "line 5: names[0]", "line 6: id"]
-    {
+    for told in [
+        "5 columns",
+        "line 2: names",
+        "line 3: id",
+        "line 4: key_type",
+        "line 5: names[0]",
+        "line 6: id",
+        "line 7: id: this looks like a name",
+    ] {
         assert!(report.contains(told), "{told} in {report}");
     }
 }

@@ -4,6 +4,7 @@ mod progress;
 mod report;
 mod run;
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -105,7 +106,9 @@ fn chosen<'s>(args: &Args, setup: &'s Setup) -> Result<(Task, Vec<&'s Wanted>)> 
                         .with_hint("`--status` shows the ids")
                 })
             };
-            return Ok((Task::Renew, force.iter().map(find).collect::<Result<_>>()?));
+            // One that is named twice is meant once.
+            let ids: BTreeSet<&String> = force.iter().collect();
+            return Ok((Task::Renew, ids.into_iter().map(find).collect::<Result<_>>()?));
         }
     };
     Ok((task, all.iter().collect()))
