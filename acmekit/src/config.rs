@@ -46,7 +46,7 @@
 //! (`key_env = …`): one of the three. Relative paths are relative to the configuration file.
 //!
 //! # Errors
-//! Everything that is wrong is told at once: the first problem is the [`Error`](acmekit_core::Error) with the context
+//! Everything that is wrong is told at once: the first problem is the [`Error`] with the context
 //! `file`, `line`, `column`, `key` and `value` (never of a secret), and each other one is an `also`.
 
 mod check;
@@ -57,7 +57,8 @@ mod secret;
 mod sections;
 mod setup;
 mod table;
-#[cfg(all(test, feature = "rfc2136", feature = "files", feature = "haproxy"))]
+#[cfg(test)]
+#[cfg(all(feature = "rfc2136", feature = "files", feature = "haproxy"))]
 mod tests;
 
 use std::path::{Path, PathBuf};

@@ -28,7 +28,6 @@ pub(super) struct Flaw {
 }
 
 impl Flaw {
-    #[cfg_attr(not(feature = "rfc2136"), allow(dead_code, reason = "only some plug-ins have keys to check"))]
     pub(super) fn at(key: &'static str) -> impl FnOnce(Error) -> Self {
         move |error| Self { key, error }
     }

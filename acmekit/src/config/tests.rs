@@ -426,7 +426,10 @@ fn slipped(text: &mut String, at: usize, length: usize, slip: Slip) {
     let (start, end) = (floor(at), floor(at + length));
     match slip {
         Slip::Cut => text.replace_range(start..end, ""),
-        Slip::Double => text.insert_str(end, &text[start..end].to_owned()),
+        Slip::Double => {
+            let twice = text[start..end].repeat(2);
+            text.replace_range(start..end, &twice);
+        }
         Slip::Insert(what) => text.insert_str(start, what),
     }
 }

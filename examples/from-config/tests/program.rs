@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use acmekit::atomic::{FileAttributes, write_file};
 use acmekit::{ChallengeKind, Identifier, async_trait};
+use acmekit_server::faults::{Action, Fault};
 use acmekit_server::{Endpoint, Problem, TestCa, Validation, Validator};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -108,9 +111,14 @@ impl Ended {
     }
 }
 
-async fn run(file: &Path, arguments: &[&str]) -> Ended {
+fn command(file: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_from-config"));
     command.arg(file).args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+async fn run(file: &Path, arguments: &[&str]) -> Ended {
+    let mut command = command(file, arguments);
     let Output { status, stdout, stderr } = timeout(SOON, command.output()).await.unwrap().unwrap();
     let text = |octets| String::from_utf8(octets).unwrap();
     Ended { code: status.code(), out: text(stdout), told: text(stderr) }
@@ -222,4 +230,28 @@ async fn a_wrong_configuration_ends_it_with_file_and_line_before_anything_is_don
     }
     assert_eq!(run(&world.path("none.toml"), &[]).await.code, Some(2));
     assert_eq!(world.ca.certificates_issued(), 0);
+}
+
+#[tokio::test]
+async fn sigterm_ends_it_and_the_next_run_goes_on() {
+    let world = World::start().await;
+    let hanging = world.ca.faults().add(Fault::new(Endpoint::Finalize, Action::Hang).always());
+    let mut child =
+        command(&world.path("acme.toml"), &[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let convinced =
+        async { while !lines.next_line().await.unwrap().unwrap().contains("the CA is convinced") {} };
+    timeout(SOON, convinced).await.unwrap();
+    let pid = Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    let ended = timeout(SOON, child.wait_with_output()).await.unwrap().unwrap();
+    let out = String::from_utf8(ended.stdout).unwrap();
+    assert!(
+        ended.status.code() == Some(1) && out.contains("interrupted") && out.contains("run it again"),
+        "{out}"
+    );
+    world.ca.faults().remove(hanging);
+    let next = world.run(&[]).await;
+    assert!(next.code == Some(0) && next.told.contains("goes on with an order from before"), "{next:?}");
+    assert_eq!(world.ca.certificates_issued(), 3);
 }
