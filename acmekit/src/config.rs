@@ -78,6 +78,9 @@ pub use self::setup::{Setup, Wanted};
 const KEYS: [&str; 8] =
     ["authorities", "store", "http", "dns", "deployers", "certificates", "certificates_csv", "renewal"];
 
+/// The operation that refuses a text.
+const OP: &str = "config.parse";
+
 /// A configuration that can be used, as far as that can be seen in its text. See the [module](self).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -134,7 +137,9 @@ impl Config {
 
     fn read(text: &str, base: PathBuf, file: Option<PathBuf>) -> Result<Self> {
         let (mut document, mut root) = Document::parse(text, file);
-        let readable = document.problems.is_empty();
+        let file = document.places.file.clone();
+        // What seems to be missing after a mistake in the syntax may only be hidden by it.
+        problem::error(OP, file.as_ref(), std::mem::take(&mut document.problems))?;
         for name in root.keys() {
             if !KEYS.contains(&name.as_str()) {
                 let known = KEYS.iter().map(|key| (*key).to_owned()).collect();
@@ -142,23 +147,15 @@ impl Config {
             }
         }
         let read = Self::sections(&mut document, &mut root, base);
-        if let Some(mut config) = read {
-            config.places = std::mem::take(&mut document.places);
-            let mut problems = std::mem::take(&mut document.problems);
-            // What follows from a mistake in the syntax would only hide it.
-            if readable {
-                problems.extend(check::check(&config));
-            }
-            return problem::error("config.parse", config.places.file.as_ref(), problems).map(|()| config);
-        }
         let mut problems = std::mem::take(&mut document.problems);
-        if problems.is_empty() {
-            problems.push(Problem::new("", "the configuration cannot be read"));
-        }
-        let told = problem::error("config.parse", document.places.file.as_ref(), problems);
-        Err(told.err().unwrap_or_else(|| {
-            Error::new(ErrorKind::Config, "config.parse", "the configuration cannot be read")
-        }))
+        let Some(mut config) = read else {
+            problem::error(OP, file.as_ref(), problems)?;
+            // Not reached: of each section that could not be read a problem tells why.
+            return Err(Error::new(ErrorKind::Config, OP, "the configuration cannot be read"));
+        };
+        config.places = document.places;
+        problems.extend(check::check(&config));
+        problem::error(OP, file.as_ref(), problems).map(|()| config)
     }
 
     /// Reads each section; `None` if one that is needed is missing or wrong, after all have been read.

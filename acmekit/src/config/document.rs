@@ -161,23 +161,15 @@ impl<'t> Document<'t> {
         if let Some(name) = message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next()) {
             return missing(join(path, name), self.places.find(path));
         }
+        let (why, hint) = in_words(message);
         if around.is_some_and(|node| node.secret) {
-            let expected = message.rsplit_once("expected ").map_or("text", |(_, expected)| expected);
             return Problem::new(path, "the value is not of the form expected")
-                .hint(format!("write {expected}"));
+                .hint("see full.toml for its form");
         }
-        let value = around.filter(|node| node.scalar).and_then(|node| self.text.get(node.span.clone()));
-        let mut problem = Problem::new(path, message);
-        if let Some((name, known)) =
-            message.strip_prefix("unknown variant `").and_then(|rest| rest.split_once('`'))
-        {
-            problem.why = format!("`{}` is not known here", shown(name));
-            problem.hint = Some(one_of(name, &words(known)));
-        } else if let Some((_, expected)) = message.rsplit_once("expected ") {
-            problem.hint = Some(format!("write {expected}"));
-        }
+        let mut problem = Problem::new(path, why);
+        problem.hint = hint;
         problem.place = around.map(|node| self.place(node.span.start));
-        match value {
+        match around.filter(|node| node.scalar).and_then(|node| self.text.get(node.span.clone())) {
             Some(value) => problem.value(value),
             None => problem,
         }
@@ -238,6 +230,39 @@ pub(super) fn one_of(given: &str, known: &[String]) -> String {
         None if known.is_empty() => "take it out".to_owned(),
         None => format!("there are: {}", known.join(", ")),
     }
+}
+
+/// What serde says of a value, in the words of TOML and without the value; and what to do.
+fn in_words(message: &str) -> (String, Option<String>) {
+    if let Some((name, known)) =
+        message.strip_prefix("unknown variant `").and_then(|rest| rest.split_once('`'))
+    {
+        return (format!("`{}` is not known here", shown(name)), Some(one_of(name, &words(known))));
+    }
+    let invalid = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
+    // The value stands in front and may hold anything; what is expected never holds these words.
+    let Some((found, expected)) = invalid.and_then(|rest| rest.rsplit_once(", expected ")) else {
+        return (message.to_owned(), None);
+    };
+    let found = match found.split([' ', '`', '"']).next().unwrap_or_default() {
+        "map" => "a table",
+        "sequence" => "a list",
+        "string" => "text",
+        "integer" => "a whole number",
+        "floating" => "a number with a point",
+        "boolean" => "true or false",
+        _ => "something else",
+    };
+    let expected = match expected {
+        "a sequence" => "a list in brackets",
+        "a string" | "path string" => "text in quotes",
+        "a boolean" => "true or false",
+        "f64" => "a number",
+        "i64" | "u16" | "u32" | "u64" | "usize" => "a whole number that is not negative",
+        table if table.starts_with("struct ") => "a table",
+        other => other,
+    };
+    (format!("this is {found}, not {expected}"), Some(format!("write {expected}")))
 }
 
 /// The words between backquotes in one of serde's messages.

@@ -74,7 +74,14 @@ impl fmt::Display for Problem {
         if !self.key.is_empty() {
             write!(f, "{}: ", self.key)?;
         }
-        f.write_str(&self.why)
+        f.write_str(&self.why)?;
+        if let Some(value) = &self.value {
+            write!(f, " ({value})")?;
+        }
+        match &self.hint {
+            Some(hint) => write!(f, "; {hint}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -100,8 +107,8 @@ pub(super) fn error(
     file: Option<&PathBuf>,
     mut problems: Vec<Problem>,
 ) -> Result<(), Error> {
-    // Those of the configuration itself come first; what has no place is about the whole of it.
-    problems.sort_by(|one, other| (&one.file, one.place).cmp(&(&other.file, other.place)));
+    // Those of the configuration itself come first, and last what has no place: it is about the whole.
+    problems.sort_by_key(|problem| (problem.file.clone(), problem.place.is_none(), problem.place));
     let mut problems = problems.into_iter();
     let Some(first) = problems.next() else { return Ok(()) };
     let mut error = Error::new(ErrorKind::Config, op, first.why);

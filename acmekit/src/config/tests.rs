@@ -183,7 +183,7 @@ fn an_error_names_line_column_key_value_and_what_to_do() {
             Some("\"ecdsa-p255\""),
             "`ecdsa-p256`",
         ),
-        (with("id = 7"), 14, "certificates[0].id", Some("7"), "string"),
+        (with("id = 7"), 14, "certificates[0].id", Some("7"), "text in quotes"),
         (with("id = \"A B\""), 14, "certificates[0].id", Some("A B"), "a-z"),
         (with("deployers = [\"file\"]"), 14, "certificates[0].deployers[0]", Some("file"), "`files`"),
         (
@@ -231,7 +231,7 @@ fn an_error_names_line_column_key_value_and_what_to_do() {
             17,
             "deployers[1].key_mode",
             Some("600"),
-            "string",
+            "text in quotes",
         ),
         (
             with("[[deployers]]\nkind = \"files\"\nroot = \"x\""),
@@ -282,12 +282,13 @@ fn an_error_names_line_column_key_value_and_what_to_do() {
 }
 
 #[test]
-fn a_mistake_in_the_syntax_has_a_line_and_hides_no_other() {
+fn a_mistake_in_the_syntax_has_a_line_and_nothing_is_guessed_after_it() {
     let error = refused(&with("profile = tls server\n[sture]"));
     assert_eq!(said(&error, "line"), Some("14"), "{}", error.report());
     assert!(error.message().starts_with("this is not TOML"), "{error}");
+    assert!(!error.report().contains("sture"), "{error}");
     let error = refused("a = \"open");
-    assert!(error.report().contains("TOML"), "{}", error.report());
+    assert!(error.report().contains("TOML") && !error.report().contains("store"), "{}", error.report());
 }
 
 #[test]

@@ -69,7 +69,7 @@ async fn main() -> ExitCode {
         Ok(false) => ExitCode::from(NEEDS_A_PERSON),
         Err(error) => {
             // Nobody is left to tell if this cannot be written.
-            writeln!(std::io::stderr(), "from-config: {}", error.report()).ok();
+            write!(std::io::stderr(), "from-config: {}", report::complaint(&error)).ok();
             ExitCode::from(match error.kind() {
                 ErrorKind::Config => WRONG_CONFIGURATION,
                 _ => NEEDS_A_PERSON,

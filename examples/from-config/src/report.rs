@@ -188,6 +188,30 @@ impl Report {
     }
 }
 
+/// An error as compilers show theirs, so that an editor finds the place; one line for each mistake.
+pub(crate) fn complaint(error: &Error) -> String {
+    let said = |name: &str| error.context().find(|(key, _)| *key == name).map(|(_, value)| value);
+    let Some(file) = said("file") else { return error.report() + "\n" };
+    let mut out = file.to_owned();
+    for place in [said("line"), said("column")].into_iter().flatten() {
+        out.push_str(&format!(":{place}"));
+    }
+    out.push_str(": ");
+    out.extend(said("key").map(|key| format!("{key}: ")));
+    out.push_str(error.message());
+    for (name, value) in error.context() {
+        if !matches!(name, "file" | "line" | "column" | "key" | "also") {
+            out.push_str(&format!(" ({name}={value})"));
+        }
+    }
+    out.push('\n');
+    out.extend(error.hint().map(|hint| format!("  hint: {hint}\n")));
+    out.extend(
+        error.context().filter(|(name, _)| *name == "also").map(|(_, text)| format!("  also: {text}\n")),
+    );
+    out
+}
+
 fn tell(out: &mut String, before: &str, text: &str, hint: Option<&str>) {
     out.push_str(&format!("    {before}{text}\n"));
     if let Some(hint) = hint {

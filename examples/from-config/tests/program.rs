@@ -215,14 +215,14 @@ async fn a_wrong_configuration_ends_it_with_file_and_line_before_anything_is_don
     world.configure("[[certificates]]\nnames = [\"x.example.test\"]\ndeployer = [\"files\"]\n");
     let ended = world.run(&[]).await;
     assert_eq!(ended.code, Some(2), "{ended:?}");
-    for told in ["acme.toml", "line=20", "certificates[0].deployer", "did you mean `deployers`?"] {
+    for told in ["acme.toml:20:1: certificates[0].deployer: ", "did you mean `deployers`?"] {
         assert!(ended.told.contains(told), "{told} in {ended:?}");
     }
     assert!(ended.out.is_empty() && !world.path("state").exists());
     world.configure("");
     world.write("domains.csv", "a b.example.test\n");
     let ended = world.run(&[]).await;
-    assert!(ended.code == Some(2) && ended.told.contains("domains.csv, line=1"), "{ended:?}");
+    assert!(ended.code == Some(2) && ended.told.contains("domains.csv:1:1: names[0]: "), "{ended:?}");
     world.write("domains.csv", "a.example.test,a\n");
     for wrong in [&["--force", "b"][..], &["--status", "--dry-run"], &["--jobs", "0"], &["--what"]] {
         let ended = world.run(wrong).await;
