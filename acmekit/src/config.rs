@@ -201,7 +201,6 @@ impl Config {
 }
 
 /// `Some(None)` for what is not there, `None` for what is wrong.
-#[expect(clippy::option_option, reason = "there are three cases")]
 fn flat<T>(read: Option<Option<T>>) -> Option<Option<T>> {
     match read {
         None => Some(None),

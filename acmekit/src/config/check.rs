@@ -147,7 +147,8 @@ fn authorities(config: &Config, found: &mut Findings<'_>) {
         if let Some(eab) = &section.eab
             && let Err(error) = eab.secret().check()
         {
-            found.add(Problem::of(key("eab.key"), &error));
+            let name = format!("eab.{}", eab.secret().key());
+            found.add(Problem::of(key(&name), &error));
         }
         for (name, time) in section.timeouts.given() {
             if time.is_zero() {
@@ -176,7 +177,7 @@ fn solvers(config: &Config, found: &mut Findings<'_>) {
     for (at, provider) in config.providers.iter().enumerate() {
         if let Err(flaw) = provider.plugin.check() {
             let key = format!("dns.providers[{at}]");
-            let key = if flaw.key.is_empty() { key } else { document::join(&key, flaw.key) };
+            let key = if flaw.key.is_empty() { key } else { document::join(&key, &flaw.key) };
             found.add(Problem::of(key, &flaw.error));
         }
     }

@@ -237,7 +237,7 @@ fn in_words(message: &str) -> (String, Option<String>) {
     if let Some((name, known)) =
         message.strip_prefix("unknown variant `").and_then(|rest| rest.split_once('`'))
     {
-        return (format!("`{}` is not known here", shown(name)), Some(one_of(name, &words(known))));
+        return (format!("`{}` is not known here", shown(name)), Some(key_type_or(name, &words(known))));
     }
     let invalid = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
     // The value stands in front and may hold anything; what is expected never holds these words.
@@ -263,6 +263,14 @@ fn in_words(message: &str) -> (String, Option<String>) {
         other => other,
     };
     (format!("this is {found}, not {expected}"), Some(format!("write {expected}")))
+}
+
+/// As [`one_of`]; but who wants an RSA key meant no other, and lacks a feature.
+pub(super) fn key_type_or(given: &str, known: &[String]) -> String {
+    match given.starts_with("rsa-") && !known.iter().any(|word| word.starts_with("rsa-")) {
+        true => "for RSA keys build it with acmekit's feature `rsa`".to_owned(),
+        false => one_of(given, known),
+    }
 }
 
 /// The words between backquotes in one of serde's messages.

@@ -23,19 +23,20 @@ mod rfc2136;
 #[derive(Debug)]
 pub(super) struct Flaw {
     /// Its key, or nothing if it is about the whole.
-    pub(super) key: &'static str,
+    pub(super) key: String,
     pub(super) error: Error,
 }
 
 impl Flaw {
-    pub(super) fn at(key: &'static str) -> impl FnOnce(Error) -> Self {
+    pub(super) fn at(key: impl Into<String>) -> impl FnOnce(Error) -> Self {
+        let key = key.into();
         move |error| Self { key, error }
     }
 }
 
 impl From<Error> for Flaw {
     fn from(error: Error) -> Self {
-        Self { key: "", error }
+        Self { key: String::new(), error }
     }
 }
 

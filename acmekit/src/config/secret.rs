@@ -15,6 +15,15 @@ pub(super) struct SecretKeys<'c> {
 }
 
 impl SecretKeys<'_> {
+    /// The key that it is given by.
+    pub(super) fn key(&self) -> String {
+        match (self.inline, self.file, self.env) {
+            (None, Some(_), _) => format!("{}_file", self.name),
+            (None, None, Some(_)) => format!("{}_env", self.name),
+            _ => self.name.to_owned(),
+        }
+    }
+
     /// That it is given, once.
     pub(super) fn check(&self) -> Result<()> {
         let name = self.name;

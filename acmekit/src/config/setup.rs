@@ -104,7 +104,10 @@ impl Config {
                 let secret = eab.secret().read(&self.base).await;
                 match secret.and_then(|secret| authority.clone().external_account(&eab.kid, &secret)) {
                     Ok(bound) => authority = bound,
-                    Err(error) => found.add(Problem::of(key("eab.key"), &error)),
+                    Err(error) => {
+                        let name = format!("eab.{}", eab.secret().key());
+                        found.add(Problem::of(key(&name), &error));
+                    }
                 }
             }
             if let Some(path) = &section.extra_roots {
@@ -234,7 +237,7 @@ impl Config {
 }
 
 fn flawed(section: &str, flaw: &Flaw) -> Problem {
-    let key = if flaw.key.is_empty() { section.to_owned() } else { document::join(section, flaw.key) };
+    let key = if flaw.key.is_empty() { section.to_owned() } else { document::join(section, &flaw.key) };
     Problem::of(key, &flaw.error)
 }
 

@@ -6,7 +6,7 @@ use acmekit_core::{Identifier, KeyType};
 use serde::Deserialize;
 use serde::de::value::{Error as ValueError, StrDeserializer};
 
-use super::document::one_of;
+use super::document::key_type_or;
 use super::problem::{Place, Problem};
 use super::sections::CertificateConfig;
 
@@ -73,10 +73,11 @@ pub(super) fn read(text: &str, path: &Path) -> (Vec<(usize, CertificateConfig)>,
         }
         let key_type = match field(2).map(|text| (text, key_type(text))) {
             Some((text, None)) => {
-                let known =
-                    ["ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-3072", "rsa-4096"].map(str::to_owned);
+                let all = ["ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-3072", "rsa-4096"];
+                let known: Vec<String> =
+                    all.into_iter().filter(|name| key_type(name).is_some()).map(str::to_owned).collect();
                 let problem = refuse("key_type", line, "this is no key type of this program".to_owned());
-                problems.push(problem.value(text).hint(one_of(text, &known)));
+                problems.push(problem.value(text).hint(key_type_or(text, &known)));
                 continue;
             }
             Some((_, kind)) => kind,

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use acmekit::{Event, What};
+use acmekit::{Event, Outcome, What};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::report::Row;
@@ -133,7 +133,8 @@ fn words(what: &What) -> Option<String> {
             format!("could not take down the proof for {identifier}: {error}")
         }
         What::CertificateIssued { .. } => "issued".to_owned(),
-        What::Deployed { deployer, .. } => format!("{deployer} serves it"),
+        // Of what was in place already there is nothing to tell, run after run.
+        What::Deployed { deployer, outcome: Outcome::Applied } => format!("{deployer} serves it"),
         What::DeployFailed { deployer, error } => format!("{deployer} does not serve it: {error}"),
         _ => return None,
     })

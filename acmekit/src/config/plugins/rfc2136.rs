@@ -71,14 +71,14 @@ impl ProviderPlugin for Keys {
             let error = Error::new(ErrorKind::Config, "config.rfc2136", why).with_hint(
                 "a key is `key_file` alone, or `key_name` with one of `secret`, `secret_file`, `secret_env`",
             );
-            Err(Flaw { key, error })
+            Err(Flaw::at(key)(error))
         };
         match (&self.key_file, &self.key_name) {
             (Some(_), _) if apart || secret => refuse("key_file", "the key is given more than once"),
             (Some(_), _) => Ok(()),
             (None, None) if secret => refuse("key_name", "the key has no name"),
             (None, None) => refuse("", "there is no key to sign updates with"),
-            (None, Some(_)) => Ok(self.secret().check().map_err(Flaw::at("secret"))?),
+            (None, Some(_)) => Ok(self.secret().check().map_err(Flaw::at(self.secret().key()))?),
         }
     }
 
@@ -86,7 +86,7 @@ impl ProviderPlugin for Keys {
         let key = match (&self.key_file, &self.key_name) {
             (Some(file), _) => Key::from_file(base.join(file)).map_err(Flaw::at("key_file"))?,
             (None, name) => {
-                let secret = self.secret().read(base).await.map_err(Flaw::at("secret"))?;
+                let secret = self.secret().read(base).await.map_err(Flaw::at(self.secret().key()))?;
                 Key::new(name.clone().unwrap_or_default(), self.key_algorithm.unwrap_or_default(), secret)
             }
         };
