@@ -15,6 +15,9 @@ use super::problem::{Place, Problem, nearest, shown};
 /// Keys whose value is never shown: the secret itself, and the table it belongs in, since people put it there.
 const SECRET: [&str; 3] = ["key", "secret", "eab"];
 
+/// How deep values may be nested; ours are four deep.
+const MAX_DEPTH: usize = 32;
+
 /// Where each key of the configuration stands.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Places {
@@ -58,6 +61,8 @@ pub(super) struct Document<'t> {
     /// Where each line begins.
     lines: Vec<usize>,
     nodes: Vec<Node>,
+    /// Where the text is deeper than can be read without an end to the stack.
+    too_deep: Option<Place>,
     pub(super) places: Places,
     pub(super) problems: Vec<Problem>,
 }
@@ -71,11 +76,12 @@ impl<'t> Document<'t> {
             text,
             lines: std::iter::once(0).chain(breaks).collect(),
             nodes: Vec::new(),
+            too_deep: None,
             places: Places { file, keys: BTreeMap::new() },
             problems: Vec::new(),
         };
         let whole = root.span();
-        document.walk_table("", root.get_ref(), false);
+        document.walk_table("", root.get_ref(), 0, false);
         for error in errors {
             let why = format!("this is not TOML: {}", error.message());
             let mut problem = Problem::new("", why)
@@ -83,7 +89,15 @@ impl<'t> Document<'t> {
             problem.place = error.span().map(|span| document.place(span.start));
             document.problems.push(problem);
         }
-        let value = Spanned::new(whole, DeValue::Table(root.into_inner()));
+        let mut root = DeValue::Table(root.into_inner());
+        if let Some(place) = document.too_deep {
+            let mut problem =
+                Problem::new("", "tables are nested too deep here").hint("no key of acmekit's is so deep");
+            problem.place = Some(place);
+            document.problems.push(problem);
+            take_apart(std::mem::replace(&mut root, DeValue::Table(DeTable::new())));
+        }
+        let value = Spanned::new(whole, root);
         (document, Section { path: String::new(), value })
     }
 
@@ -94,24 +108,28 @@ impl<'t> Document<'t> {
         Place { line, column: before.chars().count() + 1 }
     }
 
-    fn walk_table(&mut self, path: &str, table: &DeTable<'t>, secret: bool) {
+    fn walk_table(&mut self, path: &str, table: &DeTable<'t>, depth: usize, secret: bool) {
         for (key, value) in table {
             let name = key.get_ref().as_ref();
             let path = join(path, name);
             self.places.keys.insert(path.clone(), self.place(key.span().start));
-            self.walk(path, value, secret || SECRET.contains(&name));
+            self.walk(path, value, depth + 1, secret || SECRET.contains(&name));
         }
     }
 
-    /// The parser has limited the depth.
-    fn walk(&mut self, path: String, value: &Spanned<DeValue<'t>>, secret: bool) {
+    /// The parser limits dotted keys and brackets, but not both together.
+    fn walk(&mut self, path: String, value: &Spanned<DeValue<'t>>, depth: usize, secret: bool) {
+        if depth > MAX_DEPTH {
+            self.too_deep = Some(self.place(value.span().start));
+            return;
+        }
         match value.get_ref() {
-            DeValue::Table(table) => self.walk_table(&path, table, secret),
+            DeValue::Table(table) => self.walk_table(&path, table, depth, secret),
             DeValue::Array(items) => {
                 for (at, item) in items.iter().enumerate() {
                     let path = format!("{path}[{at}]");
                     self.places.keys.insert(path.clone(), self.place(item.span().start));
-                    self.walk(path, item, secret);
+                    self.walk(path, item, depth + 1, secret);
                 }
             }
             _ => {}
@@ -180,6 +198,18 @@ impl<'t> Document<'t> {
         let ends = |path: &str| path.rsplit(['.', ']']).next() == Some(name);
         let mut fits = self.places.keys.iter().filter(|(path, _)| path.starts_with(section) && ends(path));
         fits.find(|(_, at)| Some(**at) == place).map(|(path, _)| path.clone())
+    }
+}
+
+/// Drops a value without recursion.
+fn take_apart(value: DeValue<'_>) {
+    let mut left = vec![value];
+    while let Some(value) = left.pop() {
+        match value {
+            DeValue::Table(table) => left.extend(table.into_iter().map(|(_, value)| value.into_inner())),
+            DeValue::Array(items) => left.extend(items.into_iter().map(Spanned::into_inner)),
+            _ => {}
+        }
     }
 }
 

@@ -482,6 +482,19 @@ fn what_plug_ins_and_csrs_exclude_is_refused_by_the_text_alone() {
     }
 }
 
+#[test]
+fn what_is_nested_without_end_is_refused_and_overflows_no_stack() {
+    let dotted = vec!["a"; 79].join(".");
+    for text in [
+        format!("{}1{}", format!("{dotted} = {{").repeat(1), "}"),
+        format!("{dotted} = {}1{}", format!("{{ {dotted} = ").repeat(78), "}".repeat(78)),
+        format!("[{dotted}]\n{dotted} = {}1{}", format!("[{{ {dotted} = ").repeat(38), "}]".repeat(38)),
+        format!("x = {}1{}", "[".repeat(100_000), "]".repeat(100_000)),
+    ] {
+        refused(&text);
+    }
+}
+
 /// One change as a hand slips: something cut out, doubled, or put in.
 fn slips() -> impl Strategy<Value = Vec<(usize, usize, Slip)>> {
     let slip = prop_oneof![
