@@ -183,7 +183,6 @@ fn an_error_names_line_column_key_value_and_what_to_do() {
             Some("\"ecdsa-p255\""),
             "`ecdsa-p256`",
         ),
-        (with("key_type = \"rsa-2048\""), 14, "certificates[0].key_type", None, "feature `rsa`"),
         (with("id = 7"), 14, "certificates[0].id", Some("7"), "text in quotes"),
         (with("id = \"A B\""), 14, "certificates[0].id", Some("A B"), "a-z"),
         (with("deployers = [\"file\"]"), 14, "certificates[0].deployers[0]", Some("file"), "`files`"),
@@ -493,6 +492,15 @@ fn what_is_nested_without_end_is_refused_and_overflows_no_stack() {
     ] {
         refused(&text);
     }
+}
+
+#[test]
+#[cfg(not(feature = "rsa"))]
+fn who_wants_an_rsa_key_is_told_which_feature_is_missing() {
+    let report = refused(&with("key_type = \"rsa-2048\"")).report();
+    assert!(report.contains("feature `rsa`"), "{report}");
+    let (_, problems) = table::read("a.example.com,,rsa-2048\n", Path::new("x.csv"));
+    assert!(problems.iter().any(|problem| problem.to_string().contains("feature `rsa`")), "{problems:?}");
 }
 
 /// One change as a hand slips: something cut out, doubled, or put in.
