@@ -103,6 +103,13 @@ mod told {
     }
 }
 
+/// Whether there is an attempt to go on with. Only looks: no lease is needed.
+pub(crate) async fn is_under_way(store: &dyn Store, id: &CertificateId) -> Result<bool> {
+    let entry = key_of(id)?;
+    let Some(found) = store.load(&entry).await? else { return Ok(false) };
+    Ok(decode(&entry, found.value.expose())?.attempt.is_some())
+}
+
 impl<'a> Journal<'a> {
     /// Opens the journal of a certificate; an empty one if there is none.
     pub(crate) async fn open(store: &'a dyn Store, lease: &'a Lease, id: &CertificateId) -> Result<Self> {

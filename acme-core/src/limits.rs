@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{Error, ErrorKind, Identifier, Result};
 
@@ -96,24 +96,14 @@ impl From<Limit> for Form {
     }
 }
 
-/// A duration as text: `1h 30m`, `168h`, `90s`.
+/// A duration as text; read as all others are.
 mod period {
-    use super::*;
+    use super::{Duration, Serializer};
+    pub(super) use crate::duration::deserialize;
 
     pub(super) fn serialize<S: Serializer>(period: &Duration, out: S) -> Result<S::Ok, S::Error> {
         let span = jiff::SignedDuration::try_from(*period).map_err(serde::ser::Error::custom)?;
         out.collect_str(&format_args!("{span:#}"))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
-        let text = String::deserialize(input)?;
-        let read = text.parse::<jiff::SignedDuration>().ok();
-        read.and_then(|span| Duration::try_from(span).ok()).ok_or_else(|| {
-            serde::de::Error::custom(format!(
-                "`{}` is no duration: write `168h`, `3h` or `90s`",
-                text.escape_debug()
-            ))
-        })
     }
 }
 

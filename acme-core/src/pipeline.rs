@@ -1,6 +1,7 @@
 //! The parts put together: [`Pipeline`].
 
 mod run;
+mod status;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -18,6 +19,8 @@ use crate::{
     lease,
 };
 pub(crate) use run::Order;
+
+pub use status::Status;
 
 /// How long the lease on a certificate lasts without renewal; it is renewed three times in it.
 const LEASE: Duration = Duration::from_secs(60);

@@ -7,6 +7,7 @@
 //! | `rfc2136` | `rfc2136` | dns-01 by dynamic DNS updates signed with TSIG |
 //! | `files` | `files` | PEM files in a folder, switched as a whole, with reload, verify, rollback |
 //! | `haproxy` | `haproxy` | into a running HAProxy by its runtime API |
+//! | `config` | `config` | all of it out of one TOML file |
 //! | `rsa` | | RSA certificate keys |
 //! | `aws-lc-rs` (default), `ring` | | the crypto provider: exactly one is linked |
 //!
@@ -25,3 +26,6 @@ pub use acmekit_files as files;
 /// A running HAProxy, by its runtime API.
 #[cfg(feature = "haproxy")]
 pub use acmekit_haproxy as haproxy;
+
+#[cfg(feature = "config")]
+pub mod config;

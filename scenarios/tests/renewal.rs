@@ -182,3 +182,26 @@ async fn what_was_kept_and_cannot_be_read_is_asked_for_anew() {
     assert!(!world.obtain().await.fresh);
     assert_eq!(world.asked(), 2);
 }
+
+#[tokio::test]
+async fn the_status_says_what_the_next_run_would_do_and_asks_nobody() {
+    let world = World::start().await;
+    let nothing = world.pipeline.status(&world.spec).await.unwrap();
+    assert!(nothing.bundle.is_none() && nothing.renewal.is_none() && !nothing.fit && !nothing.under_way);
+    world.obtain().await;
+    let second = world.obtain().await;
+    let asked = (world.asked(), world.ca.requests(Endpoint::Directory));
+    world.clock.advance(7 * HOUR);
+    let status = world.pipeline.status(&world.spec).await.unwrap();
+    assert_eq!(status.renewal.unwrap().at, second.renew_at, "as the CA suggested when it was asked");
+    assert!(status.fit && !status.under_way);
+    assert_eq!(status.bundle.unwrap().facts(), second.bundle.facts());
+    assert_eq!((world.asked(), world.ca.requests(Endpoint::Directory)), asked);
+    let more = CertificateSpec::new(["example.test", "*.example.test", "other.test"]).unwrap();
+    let more = more.named(world.spec.id().as_str()).unwrap();
+    assert!(!world.pipeline.status(&more).await.unwrap().fit, "a name is missing");
+    // An order that fails at its end is gone on with.
+    world.ca.faults().add(Fault::new(Endpoint::Finalize, Action::Reset).always());
+    world.pipeline.renew(&world.spec).await.unwrap_err();
+    assert!(world.pipeline.status(&world.spec).await.unwrap().under_way);
+}

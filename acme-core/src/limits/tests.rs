@@ -33,8 +33,8 @@ fn what_is_no_limit_is_told() {
         (r#"{"failures": {"count": 0, "period": "1h"}}"#, "lets nothing through"),
         (r#"{"failures": {"count": 5, "burst": 0, "period": "1h"}}"#, "lets nothing through"),
         (r#"{"failures": {"count": 5, "period": "0s"}}"#, "leave it out"),
-        (r#"{"failures": {"count": 5, "period": "-1h"}}"#, "no duration"),
-        (r#"{"failures": {"count": 5, "period": "an hour"}}"#, "write `168h`"),
+        (r#"{"failures": {"count": 5, "period": "-1h"}}"#, "no time to wait for"),
+        (r#"{"failures": {"count": 5, "period": "an hour"}}"#, "no time to wait for"),
         (r#"{"failures": {"count": 5}}"#, "missing field `period`"),
     ] {
         let error = Limits::from_json(text).unwrap_err();

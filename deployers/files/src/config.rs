@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 /// Where the files go, whose they are, and who is told.
 ///
-/// In a configuration file only `root` is required. Modes are octal text (`"0640"`), times whole
-/// seconds, addresses `IP:PORT`; a key that does not exist is an error.
+/// In a configuration file only `root` is required. Modes are octal text (`"0640"`), times text with
+/// a unit (`"30s"`) or whole seconds, addresses `IP:PORT`; a key that does not exist is an error.
 ///
 /// ```
 /// let mut config = acmekit_files::Config::new("/etc/acmekit/live");
@@ -213,18 +213,18 @@ fn default_lock_timeout() -> Duration {
     Duration::from_secs(60)
 }
 
-/// Durations as whole seconds.
+/// Durations: written as whole seconds, read with a unit too.
 mod seconds {
     use std::time::Duration;
 
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use serde::{Deserializer, Serialize, Serializer};
 
     pub(super) fn serialize<S: Serializer>(time: &Duration, out: S) -> Result<S::Ok, S::Error> {
         time.as_secs().serialize(out)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
-        u64::deserialize(input).map(Duration::from_secs)
+        acmekit_core::duration::deserialize(input)
     }
 }
 

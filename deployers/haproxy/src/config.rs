@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use acmekit_core::{CertificateId, Error, ErrorKind, Result};
+use acmekit_core::{CertificateId, Error, ErrorKind, Result, duration};
 use serde::Deserialize;
 
 use crate::Endpoint;
@@ -46,7 +46,7 @@ impl Config {
 
 /// One HAProxy process (or the workers of one master) and the files it reads when it starts.
 ///
-/// Durations are whole seconds in configuration files.
+/// In configuration files times are text with a unit (`"30s"`), or whole seconds.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -97,14 +97,14 @@ pub struct Instance {
     #[serde(default)]
     pub reload: bool,
     /// How long one command may take; 10 s by default.
-    #[serde(default = "default::timeout", deserialize_with = "seconds")]
+    #[serde(default = "default::timeout", deserialize_with = "duration::deserialize")]
     pub timeout: Duration,
     /// How long a commit may take; 120 s by default, never less than 60 s. Giving up on one is
     /// dangerous for HAProxy, so it is not given up when `deploy` is cancelled.
-    #[serde(default = "default::commit_timeout", deserialize_with = "seconds")]
+    #[serde(default = "default::commit_timeout", deserialize_with = "duration::deserialize")]
     pub commit_timeout: Duration,
     /// How long the new certificate may take to appear at the addresses; 10 s by default.
-    #[serde(default = "default::timeout", deserialize_with = "seconds")]
+    #[serde(default = "default::timeout", deserialize_with = "duration::deserialize")]
     pub verify_timeout: Duration,
 }
 
@@ -247,10 +247,6 @@ fn mode<'de, D: serde::Deserializer<'de>>(input: D) -> Result<u32, D::Error> {
     };
     bits.filter(|bits| *bits <= 0o7777)
         .ok_or_else(|| serde::de::Error::custom("these are no permission bits"))
-}
-
-fn seconds<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
-    u64::deserialize(input).map(Duration::from_secs)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use acmekit_core::dns::Transport;
-use acmekit_core::{DnsName, Error, ErrorKind, Result, Secret};
+use acmekit_core::{DnsName, Error, ErrorKind, Result, Secret, duration};
 use serde::Deserialize;
 
 use crate::key::{Algorithm, Key};
@@ -22,8 +22,8 @@ pub struct Config {
     /// TCP, the default, or UDP.
     #[serde(default = "tcp")]
     pub transport: Transport,
-    /// How long one call may take, in seconds (default 10).
-    #[serde(default = "ten_seconds", deserialize_with = "seconds")]
+    /// How long one call may take: `"10s"`, or a number of seconds (default 10 s).
+    #[serde(default = "ten_seconds", deserialize_with = "duration::deserialize")]
     pub timeout: Duration,
 }
 
@@ -33,10 +33,6 @@ fn tcp() -> Transport {
 
 fn ten_seconds() -> Duration {
     Duration::from_secs(10)
-}
-
-fn seconds<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
-    u64::deserialize(input).map(Duration::from_secs)
 }
 
 impl Config {

@@ -1,0 +1,194 @@
+//! The registry: which kinds of store, DNS provider and deployer there are, and how each is read.
+//!
+//! A new one is a struct with its keys, its `impl` here, and one line in the table of its kind.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use acmekit_core::{Deployer, DnsProvider, Error, Result, Store, async_trait};
+
+use super::document::{Document, Section, missing, one_of};
+use super::problem::Problem;
+
+mod file_store;
+#[cfg(feature = "files")]
+mod files;
+#[cfg(feature = "haproxy")]
+mod haproxy;
+#[cfg(feature = "rfc2136")]
+mod rfc2136;
+
+/// What a plug-in refuses: which of its keys, and why.
+#[derive(Debug)]
+pub(super) struct Flaw {
+    /// Its key, or nothing if it is about the whole.
+    pub(super) key: String,
+    pub(super) error: Error,
+}
+
+impl Flaw {
+    pub(super) fn at(key: impl Into<String>) -> impl FnOnce(Error) -> Self {
+        let key = key.into();
+        move |error| Self { key, error }
+    }
+}
+
+impl From<Error> for Flaw {
+    fn from(error: Error) -> Self {
+        Self { key: String::new(), error }
+    }
+}
+
+/// The configuration of a store.
+#[async_trait]
+pub(super) trait StorePlugin: fmt::Debug + Send + Sync {
+    /// Opens it.
+    async fn build(&self, base: &Path) -> Result<Arc<dyn Store>, Flaw>;
+}
+
+/// The configuration of a DNS provider.
+#[async_trait]
+pub(super) trait ProviderPlugin: fmt::Debug + Send + Sync {
+    /// Refuses what cannot work, as far as that can be seen without reading anything else.
+    fn check(&self) -> Result<(), Flaw>;
+
+    /// Reads its secrets, and makes it. Nothing is sent.
+    async fn build(&self, base: &Path) -> Result<Arc<dyn DnsProvider>, Flaw>;
+}
+
+/// The configuration of a deployer.
+pub(super) trait DeployerPlugin: fmt::Debug + Send + Sync {
+    /// Makes it under this id; nothing is written or sent.
+    fn build(&self, id: &str, base: &Path) -> Result<Arc<dyn Ending>, Flaw>;
+}
+
+/// A deployer that may have work left when the program ends.
+#[async_trait]
+pub(super) trait Ending: Deployer {
+    /// Waits for that work.
+    async fn end(&self) {}
+}
+
+/// A kind of plug-in, and how its section is read.
+type Kind<P> = (&'static str, for<'t> fn(&mut Document<'t>, Section<'t>) -> Option<Arc<P>>);
+
+const STORES: &[Kind<dyn StorePlugin>] = &[("files", |document, section| {
+    document.read::<file_store::Keys>(section).map(|keys| Arc::new(keys) as _)
+})];
+
+const PROVIDERS: &[Kind<dyn ProviderPlugin>] = &[
+    #[cfg(feature = "rfc2136")]
+    ("rfc2136", |document, section| document.read::<rfc2136::Keys>(section).map(|keys| Arc::new(keys) as _)),
+];
+
+const DEPLOYERS: &[Kind<dyn DeployerPlugin>] = &[
+    #[cfg(feature = "files")]
+    ("files", |document, section| {
+        document.read::<acmekit_files::Config>(section).map(|keys| Arc::new(keys) as _)
+    }),
+    #[cfg(feature = "haproxy")]
+    ("haproxy", |document, section| {
+        document.read::<acmekit_haproxy::Config>(section).map(|keys| Arc::new(keys) as _)
+    }),
+];
+
+/// Plug-ins that exist, but are not in this program.
+const LEFT_OUT: &[&str] = &[
+    #[cfg(not(feature = "rfc2136"))]
+    "rfc2136",
+    #[cfg(not(feature = "files"))]
+    "files",
+    #[cfg(not(feature = "haproxy"))]
+    "haproxy",
+];
+
+/// `[store]`: where accounts, journals and certificates are kept. `kind` says which one.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct StoreConfig {
+    /// Which store: `files`.
+    pub kind: String,
+    pub(super) plugin: Arc<dyn StorePlugin>,
+}
+
+/// `[[dns.providers]]`: who changes a DNS zone. `kind` says which one.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ProviderConfig {
+    /// Which provider: `rfc2136`.
+    pub kind: String,
+    pub(super) plugin: Arc<dyn ProviderPlugin>,
+}
+
+/// `[[deployers]]`: where certificates are brought. `kind` says which one.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct DeployerConfig {
+    /// Which deployer: `files` or `haproxy`.
+    pub kind: String,
+    /// What certificates call it. Default: its kind.
+    pub id: String,
+    pub(super) plugin: Arc<dyn DeployerPlugin>,
+}
+
+impl StoreConfig {
+    pub(super) fn read<'t>(document: &mut Document<'t>, section: Section<'t>) -> Option<Self> {
+        let (kind, plugin) = read(document, section, STORES, "store", &[])?;
+        Some(Self { kind, plugin })
+    }
+}
+
+impl ProviderConfig {
+    pub(super) fn read<'t>(document: &mut Document<'t>, section: Section<'t>) -> Option<Self> {
+        let (kind, plugin) = read(document, section, PROVIDERS, "DNS provider", LEFT_OUT)?;
+        Some(Self { kind, plugin })
+    }
+}
+
+impl DeployerConfig {
+    pub(super) fn read<'t>(document: &mut Document<'t>, mut section: Section<'t>) -> Option<Self> {
+        // Of a section that is no table nothing can be taken, and its kind will be missed.
+        let id = match section.take("id") {
+            Some(id) => Some(document.read::<String>(id)?),
+            None => None,
+        };
+        let (kind, plugin) = read(document, section, DEPLOYERS, "deployer", LEFT_OUT)?;
+        Some(Self { id: id.unwrap_or_else(|| kind.clone()), kind, plugin })
+    }
+}
+
+/// Reads the section as its `kind` says.
+fn read<'t, P: ?Sized>(
+    document: &mut Document<'t>,
+    mut section: Section<'t>,
+    kinds: &[Kind<P>],
+    what: &str,
+    left_out: &[&str],
+) -> Option<(String, Arc<P>)> {
+    let key = format!("{}.kind", section.path);
+    let Some(kind) = section.take("kind") else {
+        let place = document.places.find(&section.path);
+        let known: Vec<&str> = kinds.iter().map(|(name, _)| *name).collect();
+        let hint = format!("say which {what}: `kind = \"…\"`, one of: {}", known.join(", "));
+        document.refuse(missing(key, place).hint(hint));
+        return None;
+    };
+    let kind: String = document.read(kind)?;
+    if let Some((_, reader)) = kinds.iter().find(|(name, _)| *name == kind) {
+        return Some((kind, reader(document, section)?));
+    }
+    let problem = match left_out.contains(&kind.as_str()) {
+        true => Problem::new(key, format!("this program was built without the {what} `{kind}`"))
+            .hint(format!("build it with acmekit's feature `{kind}`")),
+        false => {
+            let known: Vec<String> = kinds.iter().map(|(name, _)| (*name).to_owned()).collect();
+            Problem::new(key, format!("there is no such {what}")).hint(one_of(&kind, &known))
+        }
+    };
+    document.refuse(problem.value(kind));
+    None
+}
+
+#[cfg(all(test, feature = "rfc2136"))]
+pub(super) use self::{file_store::Keys as FileStoreKeys, rfc2136::Keys as Rfc2136Keys};

@@ -1,0 +1,371 @@
+//! What a configuration becomes: [`Setup`].
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use acmekit_core::dns::Resolver;
+use acmekit_core::renewal::RenewalPolicy;
+use acmekit_core::solvers::{Dns01, Http01};
+use acmekit_core::{
+    Authority, CertificateSpec, ChallengeKind, ChallengeSolver, Clock, Csr, Deployer, Error, ErrorKind,
+    Event, Observer, Pipeline, Plan, Result, Store, SystemClock,
+};
+
+use super::check::{self, Certificates, Findings, Origin};
+use super::plugins::{Ending, Flaw};
+use super::problem::{self, Problem};
+use super::secret::read_text;
+use super::{Config, document, table};
+
+/// Everything a configuration asks for, ready to be used: pipelines for its certificates.
+pub struct Setup {
+    authorities: Vec<Authority>,
+    store: Arc<dyn Store>,
+    solvers: Vec<Arc<dyn ChallengeSolver>>,
+    deployers: Vec<Arc<dyn Ending>>,
+    certificates: Vec<Wanted>,
+    observers: Vec<Arc<dyn Observer>>,
+    clock: Arc<dyn Clock>,
+    policy: RenewalPolicy,
+    pipelines: Mutex<BTreeMap<Route, Arc<Pipeline>>>,
+}
+
+/// What decides which pipeline a certificate takes: certificates that agree share one, and its account.
+type Route = (String, Vec<String>, Option<ChallengeKind>);
+
+/// One certificate that a configuration asks for.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Wanted {
+    /// What is wanted of the CA.
+    pub spec: CertificateSpec,
+    /// The ids of the deployers it is brought to, in the order of the configuration.
+    pub deployers: Vec<String>,
+    /// How control of its names is proved, if it matters.
+    pub challenge: Option<ChallengeKind>,
+    /// Its group, if it has one.
+    pub group: Option<String>,
+    /// Where it is asked for, for a person: `certificates[2], line 40`, or `domains.csv, line 7`.
+    pub place: String,
+}
+
+impl Config {
+    /// Reads the files that the configuration names, and makes everything ready. Nothing is sent; the
+    /// store's folder is created if it is not there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] as the [module](super) tells, and what the store cannot be opened for.
+    pub async fn build(&self) -> Result<Setup> {
+        let mut found = Findings::new(&self.places);
+        let authorities = self.build_authorities(&mut found).await;
+        let solvers = self.build_solvers(&mut found).await;
+        let deployers = self.build_deployers(&mut found);
+        let certificates = self.build_certificates(&mut found).await;
+        // The store is opened last: a configuration that is wrong leaves nothing on the disk.
+        problem::error("config.build", self.places.file.as_ref(), found.problems)?;
+        let store = match self.store.plugin.build(&self.base).await {
+            Ok(store) => store,
+            Err(flaw) => {
+                let place = self.places.find(&format!("store.{}", flaw.key));
+                let error = flaw.error.with("key", format!("store.{}", flaw.key));
+                let error = match &self.places.file {
+                    Some(file) => error.with("file", file.display()),
+                    None => error,
+                };
+                return Err(match place {
+                    Some(place) => error.with("line", place.line),
+                    None => error,
+                });
+            }
+        };
+        Ok(Setup {
+            authorities,
+            store,
+            solvers,
+            deployers,
+            certificates,
+            observers: Vec::new(),
+            clock: Arc::new(SystemClock::default()),
+            policy: self.renewal.policy(),
+            pipelines: Mutex::default(),
+        })
+    }
+
+    async fn build_authorities(&self, found: &mut Findings<'_>) -> Vec<Authority> {
+        let mut authorities = Vec::new();
+        for (at, section) in self.authorities.iter().enumerate() {
+            let key = |name: &str| format!("authorities[{at}].{name}");
+            let mut authority = match check::authority(section) {
+                Ok(authority) => authority,
+                Err((name, error)) => {
+                    found.add(Problem::of(key(name), &error));
+                    continue;
+                }
+            };
+            if let Some(eab) = &section.eab {
+                let secret = eab.secret().read(&self.base).await;
+                match secret.and_then(|secret| authority.clone().external_account(&eab.kid, &secret)) {
+                    Ok(bound) => authority = bound,
+                    Err(error) => {
+                        let name = format!("eab.{}", eab.secret().key());
+                        found.add(Problem::of(key(&name), &error));
+                    }
+                }
+            }
+            if let Some(path) = &section.extra_roots {
+                let text = read_text(&self.base.join(path)).await;
+                match text.and_then(|text| authority.clone().extra_roots_pem(&text)) {
+                    Ok(trusting) => authority = trusting,
+                    Err(error) => {
+                        found.add(Problem::of(key("extra_roots"), &error).value(path.display()));
+                    }
+                }
+            }
+            authorities.push(authority);
+        }
+        authorities
+    }
+
+    /// http-01 first: it needs nobody else. A wildcard has dns-01 alone.
+    async fn build_solvers(&self, found: &mut Findings<'_>) -> Vec<Arc<dyn ChallengeSolver>> {
+        let mut solvers: Vec<Arc<dyn ChallengeSolver>> = Vec::new();
+        if let Some(http) = &self.http {
+            match (&http.webroot, http.listen) {
+                (Some(folder), _) => solvers.push(Arc::new(Http01::webroot(self.base.join(folder)))),
+                (None, Some(address)) => solvers.push(Arc::new(Http01::standalone(address))),
+                (None, None) => {}
+            }
+        }
+        let mut providers = Vec::new();
+        for (at, provider) in self.providers.iter().enumerate() {
+            match provider.plugin.build(&self.base).await {
+                Ok(provider) => providers.push(provider),
+                Err(flaw) => found.add(flawed(&format!("dns.providers[{at}]"), &flaw)),
+            }
+        }
+        let mut providers = providers.into_iter();
+        if let Some(first) = providers.next() {
+            match self.resolver() {
+                Ok(resolver) => {
+                    let mut dns = Dns01::with_resolver(first, resolver);
+                    for provider in providers {
+                        dns = dns.or(provider);
+                    }
+                    if let Some(ttl) = self.dns.ttl {
+                        dns = dns.ttl(ttl);
+                    }
+                    if let Some(pause) = self.dns.wait {
+                        dns = dns.wait_instead_of_asking(pause);
+                    }
+                    solvers.push(Arc::new(dns));
+                }
+                Err(error) => found.add(Problem::of("dns.resolvers", &error)),
+            }
+        }
+        solvers
+    }
+
+    fn resolver(&self) -> Result<Resolver> {
+        let mut resolver = match self.dns.resolvers.is_empty() {
+            true => Resolver::system()?,
+            false => Resolver::new(self.dns.resolvers.iter().copied())?,
+        };
+        if let Some(port) = self.dns.authoritative_port {
+            resolver = resolver.authoritative_port(port);
+        }
+        if !self.dns.authoritative.is_empty() {
+            resolver = resolver.authoritative(self.dns.authoritative.iter().copied());
+        }
+        Ok(resolver)
+    }
+
+    fn build_deployers(&self, found: &mut Findings<'_>) -> Vec<Arc<dyn Ending>> {
+        let mut deployers = Vec::new();
+        for (at, deployer) in self.deployers.iter().enumerate() {
+            match deployer.plugin.build(&deployer.id, &self.base) {
+                Ok(deployer) => deployers.push(deployer),
+                Err(flaw) => found.add(flawed(&format!("deployers[{at}]"), &flaw)),
+            }
+        }
+        deployers
+    }
+
+    async fn build_certificates(&self, found: &mut Findings<'_>) -> Vec<Wanted> {
+        let mut checked = Certificates::new(self);
+        let mut certificates = Vec::new();
+        let mut want = |origin: &Origin<'_>, section, csr, found: &mut Findings<'_>| {
+            let Some(spec) = checked.check(origin, section, csr, found) else { return };
+            certificates.push(Wanted {
+                spec,
+                deployers: self.deployers_of(section),
+                challenge: section.challenge.clone(),
+                group: section.group.clone(),
+                place: origin.describe(&self.places),
+            });
+        };
+        for (at, section) in self.certificates.iter().enumerate() {
+            let mut csr = None;
+            if let Some(path) = &section.csr {
+                match read_text(&self.base.join(path)).await.and_then(|text| Csr::from_pem(&text)) {
+                    Ok(read) => csr = Some(read),
+                    Err(error) => {
+                        let key = format!("certificates[{at}].csr");
+                        found.add(Problem::of(key, &error).value(path.display()));
+                    }
+                }
+            }
+            want(&Origin::Text(at), section, csr, found);
+        }
+        if let Some(path) = &self.certificates_csv {
+            match read_text(&self.base.join(path)).await {
+                Ok(text) => {
+                    let (rows, problems) = table::read(&text, path);
+                    problems.into_iter().for_each(|problem| found.add(problem));
+                    for (line, section) in &rows {
+                        want(&Origin::Line(path, *line), section, None, found);
+                    }
+                }
+                Err(error) => found.add(Problem::of("certificates_csv", &error).value(path.display())),
+            }
+        }
+        certificates
+    }
+
+    /// In the order of the configuration, whatever the order in the certificate.
+    fn deployers_of(&self, section: &super::CertificateConfig) -> Vec<String> {
+        let wanted = |id: &&String| section.deployers.as_ref().is_none_or(|ids| ids.contains(id));
+        self.deployers.iter().map(|deployer| &deployer.id).filter(wanted).cloned().collect()
+    }
+}
+
+fn flawed(section: &str, flaw: &Flaw) -> Problem {
+    let key = if flaw.key.is_empty() { section.to_owned() } else { document::join(section, &flaw.key) };
+    Problem::of(key, &flaw.error)
+}
+
+impl Setup {
+    /// Tells somebody of each event. To be called before the first [`pipeline`](Self::pipeline).
+    #[must_use]
+    pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
+        self.observers.push(Arc::new(observer));
+        self
+    }
+
+    /// Sets the clock; by default the machine's own. To be called before the first
+    /// [`pipeline`](Self::pipeline).
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The authorities, the preferred one first.
+    pub fn authorities(&self) -> &[Authority] {
+        &self.authorities
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// The deployers, in the order of the configuration.
+    pub fn deployers(&self) -> Vec<Arc<dyn Deployer>> {
+        self.deployers.iter().map(|deployer| -> Arc<dyn Deployer> { Arc::clone(deployer) as _ }).collect()
+    }
+
+    /// The certificates: those of the configuration, then those of the CSV file.
+    pub fn certificates(&self) -> &[Wanted] {
+        &self.certificates
+    }
+
+    /// The authorities a certificate may be ordered from: the one it names, or all, the preferred one first.
+    fn authorities_for(&self, certificate: &Wanted) -> Result<(Authority, Vec<Authority>)> {
+        let wanted = certificate.spec.wanted_authority();
+        let fit = self.authorities.iter().filter(|one| wanted.is_none_or(|wanted| wanted == one.id()));
+        let mut fit = fit.cloned();
+        let first = fit.next().ok_or_else(|| {
+            Error::new(ErrorKind::Config, "setup.authority", "this setup has no such authority")
+                .with("certificate", certificate.spec.id())
+                .with("wanted", wanted.unwrap_or("any"))
+        })?;
+        Ok((first, fit.collect()))
+    }
+
+    /// The pipeline for a certificate. Certificates of one authority that go to the same deployers share
+    /// it; all share the store, the solvers and the deployers themselves.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if the certificate is not of this setup and asks for what it does not have.
+    pub fn pipeline(&self, certificate: &Wanted) -> Result<Arc<Pipeline>> {
+        let (authority, others) = self.authorities_for(certificate)?;
+        let wanted = certificate.spec.wanted_authority().unwrap_or_default();
+        let route = (wanted.to_owned(), certificate.deployers.clone(), certificate.challenge.clone());
+        let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pipeline) = pipelines.get(&route) {
+            return Ok(Arc::clone(pipeline));
+        }
+        let mut builder = Pipeline::builder(authority, Arc::clone(&self.store))
+            .clock(Arc::clone(&self.clock))
+            .renewal(self.policy.clone());
+        for other in others {
+            builder = builder.fall_back_to(other);
+        }
+        for solver in &self.solvers {
+            if certificate.challenge.as_ref().is_none_or(|kind| *kind == solver.kind()) {
+                builder = builder.solver(Arc::clone(solver));
+            }
+        }
+        for deployer in &self.deployers {
+            if certificate.deployers.iter().any(|id| id == deployer.id()) {
+                let deployer: Arc<dyn Deployer> = Arc::clone(deployer) as _;
+                builder = builder.deployer(deployer);
+            }
+        }
+        for observer in &self.observers {
+            let observer = Arc::clone(observer);
+            builder = builder.observer(move |event: &Event| observer.observe(event));
+        }
+        let pipeline = Arc::new(builder.build()?);
+        pipelines.insert(route, Arc::clone(&pipeline));
+        Ok(pipeline)
+    }
+
+    /// When each of these can be ordered under the limits of its authority ([`Pipeline::plan`]).
+    ///
+    /// # Errors
+    /// As [`Pipeline::plan`].
+    pub async fn plan(&self, specs: &[CertificateSpec]) -> Result<Plan> {
+        let mut authorities = self.authorities.iter().cloned();
+        let Some(first) = authorities.next() else {
+            return Err(Error::new(ErrorKind::Config, "setup.plan", "this setup has no authority"));
+        };
+        let mut builder = Pipeline::builder(first, Arc::clone(&self.store)).clock(Arc::clone(&self.clock));
+        for other in authorities {
+            builder = builder.fall_back_to(other);
+        }
+        for solver in &self.solvers {
+            builder = builder.solver(Arc::clone(solver));
+        }
+        builder.build()?.plan(specs).await
+    }
+
+    /// Waits for what deployers still have to do. Call it before the program ends.
+    pub async fn close(&self) {
+        for deployer in &self.deployers {
+            deployer.end().await;
+        }
+    }
+}
+
+impl fmt::Debug for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Setup")
+            .field("authorities", &self.authorities)
+            .field("store", &self.store)
+            .field("deployers", &self.deployers)
+            .field("certificates", &self.certificates.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,571 @@
+use std::collections::BTreeSet;
+
+use acmekit_core::ErrorKind;
+use acmekit_core::limits::Limits;
+use proptest::prelude::*;
+use serde::Deserialize;
+use serde::de::{Error as _, Visitor};
+use toml::de::{DeTable, DeValue};
+
+use super::*;
+
+/// The documented example: what is tested is what people copy.
+const FULL: &str = include_str!("../../../examples/from-config/full.toml");
+
+/// Its secrets.
+const SECRETS: [&str; 2] = ["ZXhhbXBsZS1vZi1hLWtleS1mb3ItYWNtZQ", "c2VjcmV0LW9mLXRoZS10c2lnLWtleQ"];
+
+const SMALL: &str = r#"
+[[authorities]]
+ca = "https://ca.example.com/dir"
+[store]
+kind = "files"
+path = "state"
+[http]
+webroot = "www"
+[[deployers]]
+kind = "files"
+root = "live"
+[[certificates]]
+names = ["www.example.com"]
+"#;
+
+/// With this line at the end.
+fn with(more: &str) -> String {
+    format!("{SMALL}{more}\n")
+}
+
+fn refused(text: &str) -> Error {
+    let error = Config::parse(text, "/base").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    error
+}
+
+fn said<'e>(error: &'e Error, name: &str) -> Option<&'e str> {
+    error.context().find(|(key, _)| *key == name).map(|(_, value)| value)
+}
+
+#[test]
+fn the_full_example_is_read() {
+    let config = Config::parse(FULL, "/etc/acme").map_err(|error| error.report()).unwrap();
+    let ids: Vec<&str> = config.authorities.iter().filter_map(|authority| authority.id.as_deref()).collect();
+    assert_eq!(ids, ["le", "internal"]);
+    assert_eq!(
+        config.deployers.iter().map(|deployer| deployer.id.as_str()).collect::<Vec<_>>(),
+        ["nginx", "edge"]
+    );
+    assert_eq!((config.providers.len(), config.certificates.len()), (2, 2));
+    assert_eq!(config.renewal.renew_at_life_share, Some(0.66));
+    assert_eq!(
+        config.authorities[0].timeouts.timeouts(),
+        acmekit_core::Timeouts::default(),
+        "they are the defaults"
+    );
+    let (line, _) = config.position("certificates[0].names[1]").unwrap();
+    assert!(FULL.lines().nth(line - 1).unwrap().contains("*.example.com"));
+}
+
+/// Answers the names of a type's fields by being asked for them.
+struct FieldsOf<'f>(&'f mut Vec<&'static str>);
+
+impl<'de> serde::Deserializer<'de> for FieldsOf<'_> {
+    type Error = serde::de::value::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
+        Err(Self::Error::custom("no struct"))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, Self::Error> {
+        self.0.extend(fields);
+        Err(Self::Error::custom("that is all"))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+fn fields_of<T: for<'de> Deserialize<'de>>() -> Vec<&'static str> {
+    let mut fields = Vec::new();
+    T::deserialize(FieldsOf(&mut fields)).err();
+    assert!(!fields.is_empty());
+    fields
+}
+
+/// The keys of all tables at a path without indices, such as `deployers.instances`; with `kind`, of those of that kind.
+fn keys_at(table: &DeTable<'_>, path: &[&str], kind: Option<&str>, keys: &mut BTreeSet<String>) {
+    let Some((name, rest)) = path.split_first() else {
+        if kind.is_none() || table.get("kind").and_then(|value| value.get_ref().as_str()) == kind {
+            keys.extend(table.keys().map(|key| key.get_ref().to_string()));
+        }
+        return;
+    };
+    match table.get(*name).map(|value| value.get_ref()) {
+        Some(DeValue::Table(inner)) => keys_at(inner, rest, kind, keys),
+        Some(DeValue::Array(items)) => {
+            for item in items.iter() {
+                if let Some(inner) = item.get_ref().as_table() {
+                    keys_at(inner, rest, kind, keys);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn the_full_example_has_every_field_of_every_type() {
+    // With the alternatives, which are comments.
+    let is_alternative =
+        |line: &str| line.strip_prefix('#').is_some_and(|rest| rest.starts_with(char::is_alphabetic));
+    let lines = FULL.lines().map(|line| if is_alternative(line) { &line[1..] } else { line });
+    let text = lines.collect::<Vec<_>>().join("\n");
+    let root = DeTable::parse(&text).unwrap();
+    let wanted: Vec<(&str, Option<&str>, Vec<&str>)> = vec![
+        ("", None, KEYS.to_vec()),
+        ("authorities", None, fields_of::<AuthorityConfig>()),
+        ("authorities.eab", None, fields_of::<EabConfig>()),
+        ("authorities.timeouts", None, fields_of::<TimeoutsConfig>()),
+        ("authorities.limits", None, fields_of::<Limits>()),
+        ("store", Some("files"), fields_of::<plugins::FileStoreKeys>()),
+        ("http", None, fields_of::<HttpConfig>()),
+        ("dns", None, fields_of::<DnsConfig>()),
+        ("dns.providers", Some("rfc2136"), fields_of::<plugins::Rfc2136Keys>()),
+        ("deployers", Some("files"), fields_of::<acmekit_files::Config>()),
+        ("deployers", Some("haproxy"), fields_of::<acmekit_haproxy::Config>()),
+        ("deployers", Some("haproxy"), vec!["kind", "id"]),
+        ("deployers.instances", None, fields_of::<acmekit_haproxy::Instance>()),
+        ("deployers.instances.crt_list", None, fields_of::<acmekit_haproxy::CrtList>()),
+        ("certificates", None, fields_of::<CertificateConfig>()),
+        ("renewal", None, fields_of::<RenewalConfig>()),
+    ];
+    for (path, kind, fields) in wanted {
+        let mut there = BTreeSet::new();
+        let parts: Vec<&str> = path.split('.').filter(|part| !part.is_empty()).collect();
+        keys_at(root.get_ref(), &parts, kind, &mut there);
+        for field in fields {
+            assert!(there.contains(field), "full.toml shows no `{field}` in [{path}]");
+        }
+    }
+}
+
+#[test]
+fn every_alternative_of_the_full_example_can_be_taken() {
+    for (taken, instead_of) in [
+        ("key_file = \"secrets/zerossl.key\"", "key = "),
+        ("key_env = \"ZEROSSL_EAB_KEY\"", "key = "),
+        ("listen = \"[::]:80\"", "webroot = "),
+        ("wait = \"2 min\"", ""),
+        ("secret_file = \"secrets/tsig.secret\"", "secret = "),
+        ("secret_env = \"TSIG_SECRET\"", "secret = "),
+    ] {
+        assert!(FULL.contains(&format!("\n#{taken}")), "{taken}");
+        let mut text = FULL.replace(&format!("\n#{taken}"), &format!("\n{taken}"));
+        if !instead_of.is_empty() {
+            text = text.replace(&format!("\n{instead_of}"), "\n# ");
+        }
+        Config::parse(&text, "/etc/acme").map_err(|error| format!("{taken}: {}", error.report())).unwrap();
+    }
+}
+
+#[test]
+fn an_error_names_line_column_key_value_and_what_to_do() {
+    for (text, line, key, value, hint) in [
+        (with("key_tipe = \"rsa\""), 14, "certificates[0].key_tipe", None, "did you mean `key_type`?"),
+        (
+            with("key_type = \"ecdsa-p255\""),
+            14,
+            "certificates[0].key_type",
+            Some("\"ecdsa-p255\""),
+            "`ecdsa-p256`",
+        ),
+        (with("id = 7"), 14, "certificates[0].id", Some("7"), "text in quotes"),
+        (with("id = \"A B\""), 14, "certificates[0].id", Some("A B"), "a-z"),
+        (with("deployers = [\"file\"]"), 14, "certificates[0].deployers[0]", Some("file"), "`files`"),
+        (
+            with("authority = \"ca.example.co\""),
+            14,
+            "certificates[0].authority",
+            Some("ca.example.co"),
+            "`ca.example.com`",
+        ),
+        (
+            with("[[certificates]]\nnames = [\"a.example.com\", \"a b\"]"),
+            15,
+            "certificates[1].names[1]",
+            Some("a b"),
+            "www.example.com",
+        ),
+        (
+            with("[[certificates]]\nnames = [\"*.example.com\"]"),
+            15,
+            "certificates[1].names[0]",
+            Some("*.example.com"),
+            "dns.providers",
+        ),
+        (
+            with("[[certificates]]\nnames = [\"www.example.com\"]"),
+            14,
+            "certificates[1].id",
+            None,
+            "another `id`",
+        ),
+        (with("challenge = \"dns-01\""), 14, "certificates[0].challenge", Some("dns-01"), "dns.providers"),
+        (with("challenge = \"dns\""), 14, "certificates[0].challenge", Some("dns"), "http-01, dns-01"),
+        (
+            with("[renewal]\nrenew_at_life_share = 1.5"),
+            15,
+            "renewal.renew_at_life_share",
+            Some("1.5"),
+            "0.66",
+        ),
+        (with("[[deployers]]\nkind = \"file\""), 15, "deployers[1].kind", Some("file"), "`files`"),
+        (with("[[deployers]]\nroot = \"x\""), 14, "deployers[1].kind", None, "haproxy"),
+        (with("[[deployers]]\nkind = \"files\""), 14, "deployers[1].root", None, "add `root = …`"),
+        (
+            with("[[deployers]]\nkind = \"files\"\nroot = \"x\"\nkey_mode = 600"),
+            17,
+            "deployers[1].key_mode",
+            Some("600"),
+            "text in quotes",
+        ),
+        (
+            with("[[deployers]]\nkind = \"files\"\nroot = \"x\""),
+            14,
+            "deployers[1].id",
+            Some("files"),
+            "own `id`",
+        ),
+        (with("[sture]"), 14, "sture", None, "did you mean `store`?"),
+        (SMALL.replace("webroot", "web_root"), 8, "http.web_root", None, "did you mean `webroot`?"),
+        (
+            SMALL.replace("https://ca.example.com/dir", "lets-encript"),
+            3,
+            "authorities[0].ca",
+            Some("lets-encript"),
+            "`lets-encrypt`",
+        ),
+        (
+            SMALL.replace("https:", "http:"),
+            3,
+            "authorities[0].ca",
+            Some("http://ca.example.com/dir"),
+            "https",
+        ),
+        (
+            SMALL.replace("path = \"state\"", "path = \"state\"\nlock_timeout = \"soon\""),
+            7,
+            "store.lock_timeout",
+            Some("\"soon\""),
+            "",
+        ),
+        (
+            SMALL.replace("https://ca.example.com/dir", "google"),
+            2,
+            "authorities[0].agree_to_terms",
+            None,
+            "agree_to_terms = true",
+        ),
+    ] {
+        let error = refused(&text);
+        let report = error.report();
+        assert_eq!(said(&error, "line"), Some(line.to_string().as_str()), "{report}");
+        assert_eq!(said(&error, "key"), Some(key), "{report}");
+        assert!(said(&error, "column").is_some(), "{report}");
+        assert!(value.is_none() || said(&error, "value") == value, "{report}");
+        assert!(error.hint().unwrap_or_default().contains(hint), "{report}");
+    }
+}
+
+#[test]
+fn a_mistake_in_the_syntax_has_a_line_and_nothing_is_guessed_after_it() {
+    let error = refused(&with("profile = tls server\n[sture]"));
+    assert_eq!(said(&error, "line"), Some("14"), "{}", error.report());
+    assert!(error.message().starts_with("this is not TOML"), "{error}");
+    assert!(!error.report().contains("sture"), "{error}");
+    let error = refused("a = \"open");
+    assert!(error.report().contains("TOML") && !error.report().contains("store"), "{}", error.report());
+}
+
+#[test]
+fn everything_that_is_wrong_is_told_at_once() {
+    let text = with("idd = 1\n[[certificates]]\nnames = 5\n[[certificates]]\n[[deployers]]\nkind = \"ftp\"");
+    let report = refused(&text).report();
+    for key in ["certificates[0].idd", "certificates[1].names", "deployers[1].kind"] {
+        assert!(report.contains(key), "{key} in {report}");
+    }
+    let many: String = (0..50).map(|at| format!("[[certificates]]\nnames = [\"bad {at}\"]\n")).collect();
+    assert!(refused(&with(&many)).report().contains("and_more=29"));
+    assert!(refused("").report().contains("`store` is missing"));
+}
+
+#[test]
+fn a_secret_is_given_once_and_never_shown() {
+    let eab =
+        |keys: &str| SMALL.replace("[store]", &format!("[authorities.eab]\nkid = \"k\"\n{keys}\n[store]"));
+    for (keys, names) in [
+        ("", "`key` is missing"),
+        ("key = \"S3CR3T\"\nkey_env = \"X\"", "key, key_env"),
+        ("key_file = \"f\"\nkey_env = \"X\"", "key_file, key_env"),
+    ] {
+        let error = refused(&eab(keys));
+        let report = error.report();
+        assert!(report.contains(names) && !report.contains("S3CR3T"), "{report}");
+        assert!(said(&error, "key").is_some_and(|key| key.starts_with("authorities[0].eab.key")), "{report}");
+    }
+    for wrong in
+        ["[authorities.eab]\nkid = \"k\"\nkey = 470811", "eab = \"S3CR3T470811\"", "eab = [\"S3CR3T470811\"]"]
+    {
+        let text = SMALL.replace("[store]", &format!("{wrong}\n[store]"));
+        let report = refused(&text).report();
+        assert!(!report.contains("470811") && report.contains("authorities[0].eab"), "{report}");
+    }
+    let config = Config::parse(&eab("key = \"S3CR3T\""), "/base").unwrap();
+    assert!(!format!("{config:?}").contains("S3CR3T"));
+}
+
+#[tokio::test]
+async fn what_is_in_files_and_variables_is_read_and_its_errors_have_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| write(folder.path(), name, text);
+    write("eab.key", "c2VjcmV0\n");
+    write(
+        "list.csv",
+        "names, id, key_type, group\n# one\na.example.com b.example.com,ab,ecdsa-p384,web\n\nc.example.com,c.d\n",
+    );
+    let eab = "[authorities.eab]\nkid = \"k\"\nkey_file = \"eab.key\"\n[store]";
+    let text = format!("certificates_csv = \"list.csv\"\n{}", SMALL.replace("[store]", eab));
+    let path = folder.path().join("acme.toml");
+    write("acme.toml", &text);
+    let setup = Config::load(&path).await.unwrap().build().await.unwrap();
+    let wanted: Vec<_> = setup
+        .certificates()
+        .iter()
+        .map(|wanted| (wanted.spec.id().as_str(), wanted.place.as_str()))
+        .collect();
+    assert_eq!(wanted[1], ("ab", "list.csv, line 3"));
+    assert!(wanted[0].1.contains("certificates[0], line"), "{wanted:?}");
+    assert_eq!(setup.certificates()[1].group.as_deref(), Some("web"));
+    assert_eq!(setup.certificates()[1].deployers, ["files"]);
+    let pipelines: Vec<_> =
+        setup.certificates().iter().map(|wanted| setup.pipeline(wanted).unwrap()).collect();
+    assert!(std::sync::Arc::ptr_eq(&pipelines[0], &pipelines[2]), "they go the same way");
+    assert!(folder.path().join("state").is_dir());
+    setup.close().await;
+
+    for (key, wrong, line, told) in [
+        ("key_file = \"eab.key\"", "key_file = \"none.key\"", 6, "none.key"),
+        ("key_file = \"eab.key\"", "key_env = \"ACMEKIT_NOT_SET\"", 6, "ACMEKIT_NOT_SET"),
+        ("key_file = \"eab.key\"", "key_env = \"=\"", 6, "environment variable"),
+        ("kid = \"k\"\nkey_file = \"eab.key\"", "kid = \"k\"\nkey = \"S3CR3T not base64\"", 7, "base64url"),
+        ("list.csv", "none.csv", 1, "none.csv"),
+        ("root = \"live\"", "root = \"\"", 12, "root"),
+    ] {
+        let error =
+            Config::parse(&text.replace(key, wrong), folder.path()).unwrap().build().await.unwrap_err();
+        let report = error.report();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(report.contains(told) && !report.contains("S3CR3T"), "{report}");
+        assert!(
+            said(&error, "line").is_some_and(|at| at.parse::<usize>().unwrap().abs_diff(line) <= 2),
+            "{report}"
+        );
+    }
+    write(
+        "list.csv",
+        "c.example.com,,,,x\n,id\nd.example.com,X Y\ne.example.com,,rsa-1\nf g\nwww.example.com\na.example.com,b.example.com\n",
+    );
+    let report = Config::load(&path).await.unwrap().build().await.unwrap_err().report();
+    for told in [
+        "5 columns",
+        "line 2: names",
+        "line 3: id",
+        "line 4: key_type",
+        "line 5: names[0]",
+        "line 6: id",
+        "line 7: id: this looks like a name",
+    ] {
+        assert!(report.contains(told), "{told} in {report}");
+    }
+}
+
+/// Writes a file as the tests' own.
+fn write(folder: &Path, name: &str, text: &str) {
+    let attributes = acmekit_core::atomic::FileAttributes::mode(0o600);
+    acmekit_core::atomic::write_file(&folder.join(name), text.as_bytes(), attributes).unwrap();
+}
+
+const PLUG_INS: &str = r#"
+[[certificates]]
+names = ["*.example.com"]
+deployers = ["edge"]
+[[certificates]]
+names = ["b.example.com"]
+challenge = "dns-01"
+deployers = ["edge"]
+[[certificates]]
+csr = "mail.csr"
+deployers = []
+[[deployers]]
+kind = "haproxy"
+id = "edge"
+[[deployers.instances]]
+endpoint = "/run/haproxy.sock"
+file = "certs/{id}.pem"
+[dns]
+resolvers = ["192.0.2.53:53"]
+[[dns.providers]]
+kind = "rfc2136"
+server = "192.0.2.1"
+key_file = "tsig.key"
+[[dns.providers]]
+kind = "rfc2136"
+server = "192.0.2.2"
+key_name = "a"
+secret_file = "tsig.secret"
+"#;
+
+#[tokio::test]
+async fn plug_ins_are_built_and_each_certificate_takes_its_own_way() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "tsig.key", "key \"a\" { algorithm hmac-sha256; secret \"c2VjcmV0\"; };");
+    write(folder.path(), "tsig.secret", "c2VjcmV0\n");
+    let key = acmekit_core::PrivateKey::generate(acmekit_core::KeyType::EcdsaP256).await.unwrap();
+    let names: Vec<acmekit_core::Identifier> = vec!["mail.example.com".parse().unwrap()];
+    write(folder.path(), "mail.csr", &acmekit_core::Csr::generate(&key, &names).unwrap().to_pem());
+    let text = with(PLUG_INS);
+    let config = Config::parse(&text, folder.path()).map_err(|error| error.report()).unwrap();
+    let setup = config.build().await.map_err(|error| error.report()).unwrap();
+    let deployers = setup.deployers();
+    assert_eq!(deployers.iter().map(|deployer| deployer.id()).collect::<Vec<_>>(), ["files", "edge"]);
+    let [_, wildcard, dns, csr] = setup.certificates() else { panic!("{setup:?}") };
+    assert_eq!((wildcard.deployers.as_slice(), csr.deployers.len()), (&["edge".to_owned()][..], 0));
+    assert_eq!(csr.spec.identifiers().iter().collect::<Vec<_>>(), names.iter().collect::<Vec<_>>());
+    let (one, other) = (setup.pipeline(wildcard).unwrap(), setup.pipeline(dns).unwrap());
+    assert!(!std::sync::Arc::ptr_eq(&one, &other), "one of them is for dns-01 alone");
+    assert!(format!("{one:?}").contains("Http01") && !format!("{other:?}").contains("Http01"));
+    assert!(!format!("{setup:?} {one:?} {config:?}").contains("c2VjcmV0"));
+    setup.close().await;
+
+    for (right, wrong, key) in [
+        ("tsig.key", "none.key", "dns.providers[0].key_file"),
+        ("tsig.secret", "none.secret", "dns.providers[1].secret_file"),
+        ("\"192.0.2.1\"", "\"no server\"", "dns.providers[0]"),
+        ("certs/{id}.pem", "a b", "deployers[1]"),
+        ("\"mail.csr\"", "\"tsig.key\"", "certificates[3].csr"),
+    ] {
+        let config = Config::parse(&text.replace(right, wrong), folder.path()).unwrap();
+        let error = config.build().await.unwrap_err();
+        let report = error.report();
+        assert_eq!(said(&error, "key"), Some(key), "{report}");
+        assert!(said(&error, "line").is_some() && !report.contains("c2VjcmV0"), "{report}");
+    }
+}
+
+#[test]
+fn what_plug_ins_and_csrs_exclude_is_refused_by_the_text_alone() {
+    for (right, wrong, key) in [
+        ("key_name = \"a\"", "", "dns.providers[1].key_name"),
+        ("key_file = \"tsig.key\"", "", "dns.providers[0]"),
+        ("key_file = \"tsig.key\"", "key_file = \"x\"\nkey_name = \"a\"", "dns.providers[0].key_file"),
+        ("csr =", "names = [\"x.example.com\"]\ncsr =", "certificates[3].names"),
+        ("endpoint = \"/run", "endpoint = \"run", "deployers[1].instances[0].endpoint"),
+    ] {
+        let error = refused(&with(PLUG_INS).replace(right, wrong));
+        assert_eq!(said(&error, "key"), Some(key), "{}", error.report());
+        assert!(said(&error, "line").is_some(), "{}", error.report());
+    }
+}
+
+#[test]
+fn what_is_nested_without_end_is_refused_and_overflows_no_stack() {
+    let dotted = vec!["a"; 79].join(".");
+    for text in [
+        format!("{}1{}", format!("{dotted} = {{").repeat(1), "}"),
+        format!("{dotted} = {}1{}", format!("{{ {dotted} = ").repeat(78), "}".repeat(78)),
+        format!("[{dotted}]\n{dotted} = {}1{}", format!("[{{ {dotted} = ").repeat(38), "}]".repeat(38)),
+        format!("x = {}1{}", "[".repeat(100_000), "]".repeat(100_000)),
+    ] {
+        refused(&text);
+    }
+}
+
+#[test]
+#[cfg(not(feature = "rsa"))]
+fn who_wants_an_rsa_key_is_told_which_feature_is_missing() {
+    let report = refused(&with("key_type = \"rsa-2048\"")).report();
+    assert!(report.contains("feature `rsa`"), "{report}");
+    let (_, problems) = table::read("a.example.com,,rsa-2048\n", Path::new("x.csv"));
+    assert!(problems.iter().any(|problem| problem.to_string().contains("feature `rsa`")), "{problems:?}");
+}
+
+/// One change as a hand slips: something cut out, doubled, or put in.
+fn slips() -> impl Strategy<Value = Vec<(usize, usize, Slip)>> {
+    let slip = prop_oneof![
+        Just(Slip::Cut),
+        Just(Slip::Double),
+        proptest::sample::select(vec![
+            "\"", "[", "]", "]]\n", "=", "\n", "#", ".", "{", "}", ",", "'''", "\u{e4}", "\0", "9", "-"
+        ])
+        .prop_map(Slip::Insert),
+    ];
+    proptest::collection::vec((0..FULL.len(), 0..40_usize, slip), 1..4)
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Slip {
+    Cut,
+    Double,
+    Insert(&'static str),
+}
+
+fn slipped(text: &mut String, at: usize, length: usize, slip: Slip) {
+    let floor = |mut at: usize| {
+        at = at.min(text.len());
+        while !text.is_char_boundary(at) {
+            at -= 1;
+        }
+        at
+    };
+    let (start, end) = (floor(at), floor(at + length));
+    match slip {
+        Slip::Cut => text.replace_range(start..end, ""),
+        Slip::Double => {
+            let twice = text[start..end].repeat(2);
+            text.replace_range(start..end, &twice);
+        }
+        Slip::Insert(what) => text.insert_str(start, what),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
+
+    #[test]
+    fn no_slip_of_the_hand_makes_it_panic_or_show_a_secret(slips in slips()) {
+        let mut text = FULL.to_owned();
+        for (at, length, slip) in slips {
+            slipped(&mut text, at, length, slip);
+        }
+        if let Err(error) = Config::parse(&text, "/etc/acme") {
+            let shown = format!("{} {error:?}", error.report());
+            prop_assert_eq!(error.kind(), ErrorKind::Config);
+            for secret in SECRETS {
+                prop_assert!(!shown.contains(&secret[..12]), "{}", shown);
+            }
+        }
+    }
+
+    #[test]
+    fn no_text_makes_it_panic(text in "\\PC{0,200}", octets in proptest::collection::vec(any::<u8>(), 0..200)) {
+        Config::parse(&text, "").unwrap_err();
+        Config::parse(&String::from_utf8_lossy(&octets), "").unwrap_err();
+        table::read(&text, Path::new("x.csv"));
+    }
+}
