@@ -252,21 +252,26 @@ impl Authority {
     }
 
     pub(crate) fn tls_config(&self) -> Result<rustls::ClientConfig> {
-        let failed = |why: &str| Error::new(ErrorKind::Config, "authority.tls", why);
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
-        for root in &self.extra_roots {
-            roots
-                .add(root.clone())
-                .map_err(|e| failed("an extra root is not usable as a trust anchor").with_source(e))?;
-        }
-        let provider = Arc::new(crate::probe::crypto_provider());
-        Ok(rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|e| failed("the crypto provider cannot do TLS").with_source(e))?
-            .with_root_certificates(roots)
-            .with_no_client_auth())
+        tls_config(&self.extra_roots)
     }
+}
+
+/// TLS with the well-known roots and these, by the one crypto provider that is linked.
+pub(crate) fn tls_config(extra_roots: &[CertificateDer<'static>]) -> Result<rustls::ClientConfig> {
+    let failed = |why: &str| Error::new(ErrorKind::Config, "authority.tls", why);
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
+    for root in extra_roots {
+        roots
+            .add(root.clone())
+            .map_err(|e| failed("an extra root is not usable as a trust anchor").with_source(e))?;
+    }
+    let provider = Arc::new(crate::probe::crypto_provider());
+    Ok(rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| failed("the crypto provider cannot do TLS").with_source(e))?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
 }
 
 impl fmt::Display for Authority {
