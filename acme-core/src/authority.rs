@@ -203,17 +203,7 @@ impl Authority {
     /// # Errors
     /// [`ErrorKind::Config`] if there is no certificate in it.
     pub fn extra_roots_pem(mut self, text: &str) -> Result<Self> {
-        let blocks = pem::parse_many(text).unwrap_or_default();
-        let before = self.extra_roots.len();
-        let certificates = blocks.into_iter().filter(|block| block.tag() == "CERTIFICATE");
-        self.extra_roots.extend(certificates.map(|block| CertificateDer::from(block.into_contents())));
-        if self.extra_roots.len() == before {
-            return Err(Error::new(
-                ErrorKind::Config,
-                "authority.extra_roots",
-                "there is no certificate in this PEM",
-            ));
-        }
+        self.extra_roots.extend(roots_from_pem(text)?);
         Ok(self)
     }
 
@@ -254,6 +244,21 @@ impl Authority {
     pub(crate) fn tls_config(&self) -> Result<rustls::ClientConfig> {
         tls_config(&self.extra_roots)
     }
+}
+
+/// The certificates in a PEM text: at least one.
+pub(crate) fn roots_from_pem(text: &str) -> Result<Vec<CertificateDer<'static>>> {
+    let blocks = pem::parse_many(text).unwrap_or_default();
+    let certificates = blocks.into_iter().filter(|block| block.tag() == "CERTIFICATE");
+    let roots: Vec<_> = certificates.map(|block| CertificateDer::from(block.into_contents())).collect();
+    if roots.is_empty() {
+        return Err(Error::new(
+            ErrorKind::Config,
+            "authority.extra_roots",
+            "there is no certificate in this PEM",
+        ));
+    }
+    Ok(roots)
 }
 
 /// TLS with the well-known roots and these, by the one crypto provider that is linked.

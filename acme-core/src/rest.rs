@@ -41,7 +41,7 @@
 //!
 //! # async fn example() -> acmekit_core::Result<()> {
 //! let client = Client::new("https://api.example.com/v1", &Pool::new()?)?
-//!     .with_bearer(&Secret::from("the token"))?
+//!     .with_bearer(&Secret::from("the-token"))?
 //!     .with_refusals(|_status, body| {
 //!         let said: serde_json::Value = serde_json::from_slice(body).ok()?;
 //!         Some(Refusal::new(said["error"].as_str()?).with_code("E1").with_kind(ErrorKind::Config))
@@ -51,6 +51,7 @@
 //! # Ok(()) }
 //! ```
 
+mod address;
 mod reply;
 
 use std::fmt;
@@ -61,6 +62,7 @@ use ::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValu
 use ::http::{Method, StatusCode};
 use bytes::Bytes;
 use reqwest::Url;
+use rustls::pki_types::CertificateDer;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -69,6 +71,8 @@ use crate::{Clock, Deadline, Error, ErrorKind, Result, Retry, Secret, SystemCloc
 
 /// How long a connection and its TLS handshake may take.
 const CONNECT: Duration = Duration::from_secs(10);
+/// The longest time a request may be given: a point further off than any clock can tell has no deadline.
+const LONGEST: Duration = Duration::from_secs(60 * 60);
 /// How often a `GET` is made at most.
 const READ_ATTEMPTS: u32 = 3;
 
@@ -88,7 +92,19 @@ impl Pool {
     /// # Errors
     /// [`ErrorKind::Config`] if the HTTPS client cannot be made.
     pub fn new() -> Result<Self> {
-        let tls = crate::authority::tls_config(&[])?;
+        Self::made(&[])
+    }
+
+    /// The same, but it also trusts these roots (PEM): for an API inside one's own network.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if there is no certificate in it, or one that is no root.
+    pub fn with_extra_roots_pem(text: &str) -> Result<Self> {
+        Self::made(&crate::authority::roots_from_pem(text)?)
+    }
+
+    fn made(extra_roots: &[CertificateDer<'static>]) -> Result<Self> {
+        let tls = crate::authority::tls_config(extra_roots)?;
         let builder = || {
             reqwest::Client::builder()
                 .tls_backend_preconfigured(tls.clone())
@@ -134,7 +150,7 @@ impl Client {
     /// # Errors
     /// [`ErrorKind::Config`] if `base_url` is another, or carries a user name, query or fragment.
     pub fn new(base_url: &str, pool: &Pool) -> Result<Self> {
-        let base = base(base_url)?;
+        let base = address::base(base_url)?;
         let http = if base.scheme() == "https" { &pool.https } else { &pool.loopback };
         Ok(Self {
             http: http.clone(),
@@ -186,10 +202,11 @@ impl Client {
         Ok(self)
     }
 
-    /// Sets how long one request may take with its whole answer and its repeats (default 30 s).
+    /// Sets how long one request may take with its whole answer and its repeats (default 30 s, at
+    /// most an hour).
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.timeout = timeout.min(LONGEST);
         self
     }
 
@@ -214,7 +231,7 @@ impl Client {
     /// A request below the base URL: `&["zones", id]` is `/zones/<id>`. Each segment is encoded, so
     /// that none can lead elsewhere. `op` names the operation in errors: `"cloudflare.zone"`.
     pub fn request(&self, op: &'static str, method: Method, path: &[&str]) -> Request<'_> {
-        let url = below(&self.base, op, path);
+        let url = address::below(&self.base, op, path);
         Request { client: self, op, method, url, body: Ok(None), deadline: None }
     }
 }
@@ -232,7 +249,6 @@ impl fmt::Debug for Client {
 
 /// One request that is about to be made. Nothing happens before [`send`](Self::send) or
 /// [`done`](Self::done), which also tell of what was wrong with its parts.
-#[derive(Debug)]
 #[must_use = "nothing is sent before `send` or `done`"]
 pub struct Request<'a> {
     client: &'a Client,
@@ -241,6 +257,17 @@ pub struct Request<'a> {
     url: Result<Url>,
     body: Result<Option<Bytes>>,
     deadline: Option<Deadline>,
+}
+
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Neither query nor body, which may hold anything.
+        f.debug_struct("Request")
+            .field("op", &self.op)
+            .field("method", &self.method)
+            .field("path", &self.url.as_ref().map(Url::path))
+            .finish_non_exhaustive()
+    }
 }
 
 impl Request<'_> {
@@ -349,48 +376,6 @@ impl Client {
         tracing::Span::current().record("status", response.status().as_u16());
         reply::read(self, op, call, url, response).await
     }
-}
-
-/// Parses a base URL.
-fn base(text: &str) -> Result<Url> {
-    let refuse = |why: &str| {
-        Error::new(ErrorKind::Config, "rest.base_url", format!("this is no base URL of an API: {why}"))
-            .with_hint(
-                "write it as in `https://api.example.com/v1`; http:// is for 127.0.0.1, ::1 and localhost",
-            )
-    };
-    let url = Url::parse(text).map_err(|e| refuse("it is not a URL").with_source(e))?;
-    // First, so that no other error shows a password.
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(refuse("it carries a user name or a password"));
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err(refuse("it has a query or a fragment"));
-    }
-    let refuse = |why: &str| refuse(why).with("url", text);
-    let host = url.host_str().ok_or_else(|| refuse("it has no host"))?;
-    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
-    let loopback = host == "localhost" || address.is_ok_and(|ip| ip.is_loopback());
-    match url.scheme() {
-        "https" => Ok(url),
-        "http" if loopback => Ok(url),
-        _ => Err(refuse("a credential is sent by https only")),
-    }
-}
-
-/// The URL of these segments below the base.
-fn below(base: &Url, op: &'static str, path: &[&str]) -> Result<Url> {
-    let mut url = base.clone();
-    // A URL takes these for steps, and drops them.
-    if let Some(segment) = path.iter().find(|segment| matches!(**segment, "" | "." | "..")) {
-        return Err(Error::new(ErrorKind::Config, op, "a part of the path is empty or a step")
-            .with("part", format!("{segment:?}"))
-            .with_hint("an id is missing or is none"));
-    }
-    if let Ok(mut segments) = url.path_segments_mut() {
-        segments.pop_if_empty().extend(path);
-    }
-    Ok(url)
 }
 
 #[cfg(test)]

@@ -1,106 +1,14 @@
 //! On a server whose answers are given byte by byte. What a whole API does is tested with the providers.
 
-use std::collections::VecDeque;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+mod server;
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::net::TcpListener;
 
+use self::server::{HANG_UP, Server, answer, json_answer};
 use super::*;
-
-/// Answers in turn; the last one again and again.
-struct Server {
-    address: SocketAddr,
-    seen: Arc<Mutex<Seen>>,
-    _serving: JoinSet<()>,
-}
-
-#[derive(Default)]
-struct Seen {
-    requests: Vec<String>,
-    connections: usize,
-    answers: VecDeque<String>,
-}
-
-impl Server {
-    async fn answering<const N: usize>(answers: [String; N]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let seen = Arc::new(Mutex::new(Seen { answers: answers.into(), ..Seen::default() }));
-        let (mut serving, shared) = (JoinSet::new(), Arc::clone(&seen));
-        serving.spawn(async move {
-            let mut open = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                shared.lock().unwrap().connections += 1;
-                open.spawn(serve(stream, Arc::clone(&shared)));
-            }
-        });
-        Self { address, seen, _serving: serving }
-    }
-
-    fn base(&self) -> String {
-        format!("http://{}/v1/", self.address)
-    }
-
-    fn client(&self) -> Client {
-        Client::new(&self.base(), &Pool::new().unwrap()).unwrap()
-    }
-
-    fn requests(&self) -> Vec<String> {
-        self.seen.lock().unwrap().requests.clone()
-    }
-
-    async fn get(&self) -> Result<Value> {
-        self.client().request("test.get", Method::GET, &["things"]).send().await
-    }
-
-    async fn post(&self) -> Result<()> {
-        self.client().request("test.post", Method::POST, &["things"]).json(&json!({"a": 1})).done().await
-    }
-}
-
-/// Serves one connection, until its client leaves or an answer is no whole one.
-async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Seen>>) {
-    let mut read = Vec::new();
-    loop {
-        let text = String::from_utf8_lossy(&read).to_string();
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-            if body.len() >= length.map_or(0, |text| text.parse().unwrap()) {
-                let answer = {
-                    let mut seen = seen.lock().unwrap();
-                    seen.requests.push(text);
-                    let last = seen.answers.len() == 1;
-                    if last { seen.answers[0].clone() } else { seen.answers.pop_front().unwrap() }
-                };
-                read.clear();
-                if answer == HANG_UP || stream.write_all(answer.as_bytes()).await.is_err() {
-                    return;
-                }
-                continue;
-            }
-        }
-        match stream.read_buf(&mut read).await {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {}
-        }
-    }
-}
-
-const HANG_UP: &str = "hang up";
-
-fn answer(status: &str, headers: &str, body: &str) -> String {
-    let length = body.len();
-    format!("HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\n\r\n{body}")
-}
-
-fn json_answer(status: &str, body: &str) -> String {
-    answer(status, "content-type: application/json\r\n", body)
-}
 
 #[test]
 fn base_urls_are_https_or_on_this_machine_and_carry_nothing_else() {
@@ -142,8 +50,8 @@ fn credentials_that_no_header_may_have_are_refused_and_never_shown() {
         assert!(!format!("{} {error:?}", error.report()).contains("s3cr3t"), "{}", error.report());
     }
     let client = client.with_bearer(&"s3cr3t".into()).unwrap();
-    let request = client.request("test", Method::GET, &["a"]).query("token", "s3cr3t");
-    assert!(!format!("{client:?} {:?}", request.client).contains("s3cr3t"));
+    let request = client.request("test", Method::GET, &["a"]).query("token", "s3cr3t").json("s3cr3t");
+    assert!(!format!("{client:?} {request:?}").contains("s3cr3t"), "{client:?} {request:?}");
 }
 
 #[tokio::test]
@@ -289,8 +197,9 @@ async fn the_earlier_deadline_holds_repeats_included() {
     assert!(error.to_string().contains("phase=GET /v1/a, deadline=700ms, method=GET, path=/v1/a"), "{error}");
     assert_eq!(server.requests().len(), 2);
 
+    // Longer than any clock can tell.
+    let client = server.client().with_timeout(Duration::MAX);
     let deadline = Deadline::after(Duration::from_millis(50));
-    let client = server.client();
     let error = client.request("test", Method::POST, &["a"]).deadline(deadline).done().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{}", error.report());
     assert!(error.to_string().contains("deadline=50ms"), "{error}");
@@ -369,4 +278,21 @@ async fn nobody_there_is_unavailable() {
         "{}",
         error.report()
     );
+}
+
+#[tokio::test]
+async fn a_server_that_nobody_vouches_for_gets_no_credential() {
+    let (server, root) = Server::answering_by_tls(json_answer("200 OK", "[]")).await;
+    let base = format!("https://localhost:{}", server.address.port());
+    let ask = async |pool: Pool| {
+        let client = Client::new(&base, &pool).unwrap().with_bearer(&"t0ken".into()).unwrap();
+        client.request("test", Method::GET, &["a"]).done().await
+    };
+    let error = ask(Pool::new().unwrap()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.report());
+    assert!(error.to_string().contains("certificate"), "{error}");
+    assert!(server.requests().is_empty());
+    ask(Pool::with_extra_roots_pem(&root).unwrap()).await.unwrap();
+    assert!(server.requests()[0].contains("authorization: Bearer t0ken"));
+    assert_eq!(Pool::with_extra_roots_pem("no PEM").unwrap_err().kind(), ErrorKind::Config);
 }

@@ -186,8 +186,11 @@ pub(crate) fn refusal(status: StatusCode, body: &[u8]) -> Option<Refusal> {
         )
     } else if has(&[9103, 9106, 9107, 9109, 10000]) {
         refusal.with_kind(ErrorKind::Auth)
-    } else if has(&[81053, 81054]) {
-        refusal.with_hint("the name is an alias (CNAME) and cannot have a value: let the alias be followed")
+    } else if has(&[81053, 81054, 81056]) {
+        refusal.with_hint(
+            "the name has a CNAME or NS record, so its value belongs where that leads: let the CNAME be followed, \
+             or use the provider of the zone it is delegated to",
+        )
     } else {
         refusal
     })

@@ -59,7 +59,8 @@ pub struct Config {
     /// `http://` on loopback, for tests.
     #[serde(default = "api")]
     pub base_url: String,
-    /// How long one request may take with its repeats, in seconds (default 30).
+    /// How long one request may take with its repeats, in seconds (default 30). All the requests of
+    /// one call have 60 seconds.
     #[serde(default = "half_a_minute", deserialize_with = "seconds")]
     pub timeout: Duration,
 }

@@ -4,7 +4,7 @@
 //! use acmekit_cloudflare::{Cloudflare, Config, Credential};
 //!
 //! # fn example() -> acmekit_core::Result<()> {
-//! let provider = Cloudflare::new(Config::new(Credential::token("the token")))?;
+//! let provider = Cloudflare::new(Config::new(Credential::token("the-token")))?;
 //! # Ok(()) }
 //! # example().unwrap();
 //! ```
@@ -21,12 +21,12 @@
 //!
 //! | Cloudflare says | error | because |
 //! |---|---|---|
-//! | 10000, 9109, 9103, 403 | `Auth` | the token is wrong, has expired, or lacks the permission that the hint names |
+//! | 10000, 9109, 9103, 9106, 9107, or any 401 and 403 | `Auth` | the token is wrong, has expired, or lacks the permission that the hint names |
 //! | 6003 with 6102, 6103, 6111 | `Auth` | the credential is of another form: a key given as a token, or the other way round |
 //! | 7003, 7000 | `Config` | the zone id is none |
 //! | 81057, 81058 | none | the value is there already: its record is found and taken |
 //! | 81044, 404 on removal | none | it is gone already |
-//! | 81053, 81054 | `Protocol` | the name has a CNAME |
+//! | 81053, 81054, 81056 | `Protocol` | the name has a CNAME, or is delegated |
 //! | 429 | `RateLimited` with the time it says | 1200 requests in five minutes are allowed to a user, by whatever program |
 //! | 5xx, an HTML page | `Unavailable` | Cloudflare, or a proxy on the way, is out of order |
 //! | nothing | `Timeout` | it does not answer within [`timeout`](Config::timeout) |
@@ -277,8 +277,8 @@ fn explained(error: Error, permission: &str) -> Error {
         return error;
     }
     error.with_hint(format!(
-        "check that the credential is right and has not expired; an API token needs the permission \
-         {permission} for this zone"
+        "check that the credential is right, has not expired, and is of the kind it is given as; an API token \
+         needs the permission {permission} for this zone"
     ))
 }
 

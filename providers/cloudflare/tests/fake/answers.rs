@@ -104,7 +104,7 @@ impl Inner {
     ) -> Response<Body> {
         let scope = match self.authorize(headers) {
             Ok(scope) => scope,
-            Err(refusal) => return refusal,
+            Err(refusal) => return *refusal,
         };
         let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         match (method.as_str(), segments.as_slice()) {
@@ -197,6 +197,7 @@ impl Inner {
             name = format!("{name}.{apex}");
         }
         if self.records.iter().any(|it| it.name == name && it.kind == "CNAME") {
+            // https://github.com/favonia/cloudflare-ddns/issues/990
             return refused(400, 81054, "A CNAME record with that host already exists.");
         }
         if self.twin(&kind, &name, &content).is_some() {

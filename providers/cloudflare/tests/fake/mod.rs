@@ -2,10 +2,10 @@
 //!
 //! Forms of answers: <https://developers.cloudflare.com/api/resources/zones/methods/list/> and
 //! <https://developers.cloudflare.com/api/resources/dns/subresources/records/>. Cloudflare has no list of
-//! its error codes; beside each is a public report that shows the answer whole.
+//! its error codes; beside each is a public report of it, where there is one to link to.
 
 #![expect(clippy::unwrap_used, reason = "test code: what is impossible here may panic")]
-#![allow(dead_code, reason = "not each test binary uses all of it")]
+#![expect(dead_code, reason = "no test binary uses all of it")]
 
 mod answers;
 
@@ -174,30 +174,34 @@ impl Inner {
         self.records.iter().find(is_it).map(|record| record.id.clone())
     }
 
-    fn authorize(&self, headers: &HeaderMap) -> Result<Scope, Response<Body>> {
+    /// What the credential may do; or why it is refused.
+    fn authorize(&self, headers: &HeaderMap) -> Result<Scope, Box<Response<Body>>> {
         let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
-        match (text("authorization"), text("x-auth-email"), text("x-auth-key")) {
+        let refusal = match (text("authorization"), text("x-auth-email"), text("x-auth-key")) {
             (Some(bearer), None, None) => {
                 let token = bearer.strip_prefix("Bearer ").unwrap_or_default();
-                // https://github.com/jeessy2/ddns-go/issues/916
-                if token.len() != 40 {
-                    return Err(answers::malformed(6111, "Invalid format for Authorization header"));
+                if let Some(scope) = self.tokens.get(token) {
+                    return Ok(scope.clone());
                 }
-                // https://developers.cloudflare.com/fundamentals/api/troubleshooting/
-                self.tokens
-                    .get(token)
-                    .cloned()
-                    .ok_or_else(|| answers::refused(403, 9109, "Invalid access token"))
+                match token.len() {
+                    // Met by many, documented nowhere.
+                    40 => answers::refused(403, 9109, "Invalid access token"),
+                    // https://github.com/jeessy2/ddns-go/issues/916
+                    _ => answers::malformed(6111, "Invalid format for Authorization header"),
+                }
             }
-            (None, Some(email), Some(key)) if (email.as_str(), key.as_str()) == (EMAIL, KEY) => {
-                Ok(Scope::All)
-            }
-            (None, Some(_), Some(key)) if key.len() == 37 => {
-                Err(answers::refused(403, 9103, "Unknown X-Auth-Key or X-Auth-Email"))
-            }
-            // https://github.com/cloudflare/cloudflare-typescript/issues/161
-            _ => Err(answers::malformed(6103, "Invalid format for X-Auth-Key header")),
-        }
+            (None, Some(email), Some(key)) => match (email.as_str(), key.as_str()) {
+                (EMAIL, KEY) => return Ok(Scope::All),
+                // https://github.com/netcccyun/dnsmgr/issues/245
+                _ if key.len() == KEY.len() => {
+                    answers::refused(400, 9103, "Unknown X-Auth-Key or X-Auth-Email")
+                }
+                // https://github.com/cloudflare/cloudflare-typescript/issues/161
+                _ => answers::malformed(6103, "Invalid format for X-Auth-Key header"),
+            },
+            _ => answers::malformed(6111, "Invalid format for Authorization header"),
+        };
+        Err(Box::new(refusal))
     }
 }
 
