@@ -19,8 +19,8 @@
 //! | the vendor answers | kind | |
 //! |---|---|---|
 //! | 401, 403 | `Auth` | |
-//! | 404 | `NotFound` | |
-//! | 409 | `Conflict` | |
+//! | 404 | `NotFound` | `Protocol` with an HTML page, which is not the API's word |
+//! | 409 | `Conflict` | the same |
 //! | 429 | `RateLimited` | [`Retry::After`] if it says when |
 //! | 408, 5xx | `Unavailable` | [`Retry::After`] if it says when |
 //! | any other than 2xx | `Protocol` | a redirect too |

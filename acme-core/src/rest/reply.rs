@@ -218,7 +218,11 @@ impl fmt::Display for Form {
 }
 
 fn not_json(op: &'static str, call: &Call, status: StatusCode, form: &Form, wait: Option<Duration>) -> Error {
-    let kind = kind(status);
+    let kind = match (kind(status), form) {
+        // That a page is not there, or is another's, says nothing of what the API has.
+        (ErrorKind::NotFound | ErrorKind::Conflict, Form::Html) => ErrorKind::Protocol,
+        (kind, _) => kind,
+    };
     let error = call
         .error(kind, op, format!("the answer is {} with {form} instead of JSON", status.as_u16()))
         .with("status", status.as_u16())

@@ -162,7 +162,10 @@ impl Cloudflare {
         let learn = async || {
             let request = self.client.request("cloudflare.zone", Method::GET, &["zones", &only.id]);
             let One { result: zone }: One<api::Zone> = request.deadline(deadline).send().await?;
-            Ok(Zone::new(zone.name.parse()?).with_id(&only.id))
+            let name = zone.name.parse().map_err(|e: Error| {
+                Error::new(ErrorKind::Protocol, "cloudflare.zone", "the zone's name is none").with_source(e)
+            })?;
+            Ok(Zone::new(name).with_id(&only.id))
         };
         only.zone.get_or_try_init(learn).await
     }

@@ -210,9 +210,14 @@ async fn a_page_of_html_is_not_mistaken_for_an_answer() {
     assert_eq!(add(&fake, "value").await.unwrap_err().kind(), ErrorKind::Unavailable);
     assert_eq!(fake.count("POST"), 1);
 
+    // A proxy that knows no such page says nothing of the record.
+    fake.fail(Method::DELETE, Fault::Answer(404, vec![("content-type", "text/html")], page));
+    let handle = add(&fake, "value").await.unwrap();
+    let error = fake.provider(TOKEN).remove_txt(&handle).await.unwrap_err();
+    assert_eq!(what(&error), (ErrorKind::Protocol, Retry::Never), "{}", error.report());
+
     // A login page in front of everything.
     fake.fail(Method::DELETE, Fault::Answer(200, vec![("content-type", "text/html")], page));
-    let handle = add(&fake, "value").await.unwrap();
     let error = fake.provider(TOKEN).remove_txt(&handle).await.unwrap_err();
     assert_eq!(what(&error), (ErrorKind::Protocol, Retry::Never), "{}", error.report());
 }
