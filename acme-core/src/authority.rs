@@ -214,17 +214,7 @@ impl Authority {
     /// # Errors
     /// [`ErrorKind::Config`] if there is no certificate in it.
     pub fn extra_roots_pem(mut self, text: &str) -> Result<Self> {
-        let blocks = pem::parse_many(text).unwrap_or_default();
-        let before = self.extra_roots.len();
-        let certificates = blocks.into_iter().filter(|block| block.tag() == "CERTIFICATE");
-        self.extra_roots.extend(certificates.map(|block| CertificateDer::from(block.into_contents())));
-        if self.extra_roots.len() == before {
-            return Err(Error::new(
-                ErrorKind::Config,
-                "authority.extra_roots",
-                "there is no certificate in this PEM",
-            ));
-        }
+        self.extra_roots.extend(roots_from_pem(text)?);
         Ok(self)
     }
 
@@ -314,21 +304,41 @@ impl Authority {
     }
 
     pub(crate) fn tls_config(&self) -> Result<rustls::ClientConfig> {
-        let failed = |why: &str| Error::new(ErrorKind::Config, "authority.tls", why);
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
-        for root in &self.extra_roots {
-            roots
-                .add(root.clone())
-                .map_err(|e| failed("an extra root is not usable as a trust anchor").with_source(e))?;
-        }
-        let provider = Arc::new(crate::probe::crypto_provider());
-        Ok(rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|e| failed("the crypto provider cannot do TLS").with_source(e))?
-            .with_root_certificates(roots)
-            .with_no_client_auth())
+        tls_config(&self.extra_roots)
     }
+}
+
+/// The certificates in a PEM text: at least one.
+pub(crate) fn roots_from_pem(text: &str) -> Result<Vec<CertificateDer<'static>>> {
+    let blocks = pem::parse_many(text).unwrap_or_default();
+    let certificates = blocks.into_iter().filter(|block| block.tag() == "CERTIFICATE");
+    let roots: Vec<_> = certificates.map(|block| CertificateDer::from(block.into_contents())).collect();
+    if roots.is_empty() {
+        return Err(Error::new(
+            ErrorKind::Config,
+            "authority.extra_roots",
+            "there is no certificate in this PEM",
+        ));
+    }
+    Ok(roots)
+}
+
+/// TLS with the well-known roots and these, by the one crypto provider that is linked.
+pub(crate) fn tls_config(extra_roots: &[CertificateDer<'static>]) -> Result<rustls::ClientConfig> {
+    let failed = |why: &str| Error::new(ErrorKind::Config, "authority.tls", why);
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
+    for root in extra_roots {
+        roots
+            .add(root.clone())
+            .map_err(|e| failed("an extra root is not usable as a trust anchor").with_source(e))?;
+    }
+    let provider = Arc::new(crate::probe::crypto_provider());
+    Ok(rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| failed("the crypto provider cannot do TLS").with_source(e))?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
 }
 
 impl fmt::Display for Authority {

@@ -2,7 +2,7 @@
 
 pub(crate) mod account;
 pub(crate) mod fuzzing;
-mod http;
+pub(crate) mod http;
 mod jws;
 mod wire;
 

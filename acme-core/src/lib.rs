@@ -30,6 +30,7 @@
 //! | prove control | [`ChallengeSolver`], [`solvers`], [`DnsProvider`] |
 //! | keep it | [`Store`], [`stores`] |
 //! | have it served | [`Deployer`], [`probe`] |
+//! | write a DNS provider over a JSON API | [`rest`] |
 //! | see what happens | [`Event`], [`Observer`], and the `tracing` target `acmekit::effect` |
 //! | act on failures | [`Error`], [`ErrorKind`], [`Retry`] |
 //!
@@ -76,6 +77,7 @@ mod pipeline;
 pub mod probe;
 mod provider;
 pub mod renewal;
+pub mod rest;
 mod secret;
 mod solver;
 pub mod solvers;

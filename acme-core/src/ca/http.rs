@@ -215,7 +215,7 @@ fn too_long(phase: &str, url: &str, status: StatusCode) -> Error {
 }
 
 /// The innermost cause: "connection refused" rather than "error sending request".
-fn deepest(error: &dyn std::error::Error) -> String {
+pub(crate) fn deepest(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {
         cause = next;
@@ -318,7 +318,7 @@ impl Reply {
 }
 
 /// Why a JSON text does not fit, without repeating the text.
-fn reason(error: &serde_json::Error) -> &'static str {
+pub(crate) fn reason(error: &serde_json::Error) -> &'static str {
     match error.classify() {
         serde_json::error::Category::Eof => "it ends too early",
         serde_json::error::Category::Syntax => "it is not JSON",
@@ -351,7 +351,7 @@ fn kind(acme_type: &str, status: StatusCode) -> ErrorKind {
 }
 
 /// `Retry-After` in either of its forms; a date in the past is "now".
-pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse::<u64>() {
         return Some(Duration::from_secs(seconds));

@@ -11,6 +11,8 @@ use acmekit_core::{Deployer, DnsProvider, Error, Result, Store, async_trait};
 use super::document::{Document, Section, missing, one_of};
 use super::problem::Problem;
 
+#[cfg(feature = "cloudflare")]
+mod cloudflare;
 mod file_store;
 #[cfg(feature = "files")]
 mod files;
@@ -78,6 +80,10 @@ const STORES: &[Kind<dyn StorePlugin>] = &[("files", |document, section| {
 })];
 
 const PROVIDERS: &[Kind<dyn ProviderPlugin>] = &[
+    #[cfg(feature = "cloudflare")]
+    ("cloudflare", |document, section| {
+        document.read::<cloudflare::Keys>(section).map(|keys| Arc::new(keys) as _)
+    }),
     #[cfg(feature = "rfc2136")]
     ("rfc2136", |document, section| document.read::<rfc2136::Keys>(section).map(|keys| Arc::new(keys) as _)),
 ];
@@ -95,6 +101,8 @@ const DEPLOYERS: &[Kind<dyn DeployerPlugin>] = &[
 
 /// Plug-ins that exist, but are not in this program.
 const LEFT_OUT: &[&str] = &[
+    #[cfg(not(feature = "cloudflare"))]
+    "cloudflare",
     #[cfg(not(feature = "rfc2136"))]
     "rfc2136",
     #[cfg(not(feature = "files"))]
@@ -190,5 +198,7 @@ fn read<'t, P: ?Sized>(
     None
 }
 
-#[cfg(all(test, feature = "rfc2136"))]
-pub(super) use self::{file_store::Keys as FileStoreKeys, rfc2136::Keys as Rfc2136Keys};
+#[cfg(all(test, feature = "cloudflare", feature = "rfc2136"))]
+pub(super) use self::{
+    cloudflare::Keys as CloudflareKeys, file_store::Keys as FileStoreKeys, rfc2136::Keys as Rfc2136Keys,
+};

@@ -13,7 +13,11 @@ use super::*;
 const FULL: &str = include_str!("../../../examples/from-config/full.toml");
 
 /// Its secrets.
-const SECRETS: [&str; 2] = ["ZXhhbXBsZS1vZi1hLWtleS1mb3ItYWNtZQ", "c2VjcmV0LW9mLXRoZS10c2lnLWtleQ"];
+const SECRETS: [&str; 3] = [
+    "ZXhhbXBsZS1vZi1hLWtleS1mb3ItYWNtZQ",
+    "c2VjcmV0LW9mLXRoZS10c2lnLWtleQ",
+    "made-up-token-of-forty-letters-and-digits",
+];
 
 const SMALL: &str = r#"
 [[authorities]]
@@ -54,7 +58,7 @@ fn the_full_example_is_read() {
         config.deployers.iter().map(|deployer| deployer.id.as_str()).collect::<Vec<_>>(),
         ["nginx", "edge"]
     );
-    assert_eq!((config.providers.len(), config.certificates.len()), (2, 2));
+    assert_eq!((config.providers.len(), config.certificates.len()), (3, 2));
     assert_eq!(config.renewal.renew_at_life_share, Some(0.66));
     assert_eq!(
         config.authorities[0].timeouts.timeouts(),
@@ -137,6 +141,7 @@ fn the_full_example_has_every_field_of_every_type() {
         ("http", None, fields_of::<HttpConfig>()),
         ("dns", None, fields_of::<DnsConfig>()),
         ("dns.providers", Some("rfc2136"), fields_of::<plugins::Rfc2136Keys>()),
+        ("dns.providers", Some("cloudflare"), fields_of::<plugins::CloudflareKeys>()),
         ("deployers", Some("files"), fields_of::<acmekit_files::Config>()),
         ("deployers", Some("haproxy"), fields_of::<acmekit_haproxy::Config>()),
         ("deployers", Some("haproxy"), vec!["kind", "id"]),
@@ -164,6 +169,8 @@ fn every_alternative_of_the_full_example_can_be_taken() {
         ("wait = \"2 min\"", ""),
         ("secret_file = \"secrets/tsig.secret\"", "secret = "),
         ("secret_env = \"TSIG_SECRET\"", "secret = "),
+        ("token_file = \"secrets/cloudflare.token\"", "token = "),
+        ("token_env = \"CF_DNS_API_TOKEN\"", "token = "),
     ] {
         assert!(FULL.contains(&format!("\n#{taken}")), "{taken}");
         let mut text = FULL.replace(&format!("\n#{taken}"), &format!("\n{taken}"));
