@@ -51,6 +51,50 @@ pub struct Manager {
     running: JoinHandle<()>,
 }
 
+/// A certificate to be looked after, and how.
+///
+/// ```
+/// use acmekit_core::CertificateSpec;
+/// use acmekit_core::manager::Managed;
+/// let spec = CertificateSpec::new(["shop.example.com"])?;
+/// let managed = Managed::new(spec).group("shops").deployers(["edge-1", "edge-2"]);
+/// # let _ = managed;
+/// # Ok::<(), acmekit_core::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Managed {
+    spec: CertificateSpec,
+    group: String,
+    deployers: Option<Vec<String>>,
+}
+
+impl Managed {
+    /// In no group, and brought to all deployers of the pipeline.
+    pub fn new(spec: CertificateSpec) -> Self {
+        Self { spec, group: String::new(), deployers: None }
+    }
+
+    /// In a group such as a tenant: groups take turns where there is more to do than can be done.
+    #[must_use]
+    pub fn group(mut self, name: impl Into<String>) -> Self {
+        self.group = name.into();
+        self
+    }
+
+    /// Brought to these deployers only, by their ids.
+    #[must_use]
+    pub fn deployers<T: Into<String>>(mut self, ids: impl IntoIterator<Item = T>) -> Self {
+        self.deployers = Some(ids.into_iter().map(Into::into).collect());
+        self
+    }
+}
+
+impl From<CertificateSpec> for Managed {
+    fn from(spec: CertificateSpec) -> Self {
+        Self::new(spec)
+    }
+}
+
 /// Puts a [`Manager`] together.
 #[derive(Debug)]
 #[must_use]
@@ -119,19 +163,11 @@ impl Manager {
     /// Looks after a certificate from now on; one of the same id is changed.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if it asks for an authority the pipeline does not have; [`ErrorKind::Cancelled`] if the
-    /// manager has ended.
-    pub async fn add(&self, spec: CertificateSpec) -> Result<()> {
-        self.add_to_group(spec, "").await
-    }
-
-    /// As [`add`](Self::add), in a group such as a tenant: groups take turns where there is more to do than can be done.
-    ///
-    /// # Errors
-    /// As [`add`](Self::add).
-    pub async fn add_to_group(&self, spec: CertificateSpec, group: &str) -> Result<()> {
-        let group = group.into();
-        self.ask(|reply| Command::Add { spec: Box::new(spec), group, reply }).await?
+    /// [`ErrorKind::Config`] if it asks for an authority or a deployer the pipeline does not have;
+    /// [`ErrorKind::Cancelled`] if the manager has ended.
+    pub async fn add(&self, certificate: impl Into<Managed>) -> Result<()> {
+        let managed = Box::new(certificate.into());
+        self.ask(|reply| Command::Add { managed, reply }).await?
     }
 
     /// Looks after a certificate no longer. It stays in the store and where it was deployed. Says whether it was known.

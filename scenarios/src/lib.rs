@@ -1,6 +1,7 @@
 //! What the end-to-end tests share. The tests are in `tests/`, one file a story.
 
 pub mod child;
+pub mod fleet;
 
 /// The README's code compiles: here, because this crate has all that it shows.
 #[cfg(doctest)]

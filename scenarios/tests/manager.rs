@@ -56,7 +56,7 @@ async fn status_of(manager: &Manager, id: &CertificateId) -> acmekit::manager::C
 }
 
 /// Waits, in paused time, until a status fits.
-async fn until(manager: &Manager, limit: Duration, fits: impl Fn(&Status) -> bool) -> Status {
+async fn until(manager: &Manager, limit: Duration, fits: impl Fn(&Status) -> bool + Send) -> Status {
     let reached = async {
         loop {
             let status = manager.status().await.unwrap();
@@ -66,7 +66,7 @@ async fn until(manager: &Manager, limit: Duration, fits: impl Fn(&Status) -> boo
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     };
-    tokio::time::timeout(limit, reached).await.expect("the status is never so")
+    tokio::time::timeout(limit, reached).await.unwrap()
 }
 
 #[tokio::test(start_paused = true)]

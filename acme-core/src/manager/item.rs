@@ -7,11 +7,11 @@ use std::time::SystemTime;
 use sha2::{Digest, Sha256};
 
 use super::status::Task;
-use crate::CertificateSpec;
 use crate::backoff::{Class, Trouble};
 use crate::bundle::hex;
 use crate::renewal::RenewalPolicy;
 use crate::renewal::upkeep::Upkeep;
+use crate::{CertificateSpec, Expected};
 
 /// What there is to do, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,9 +34,13 @@ pub(super) enum Phase {
 pub(super) struct Item {
     pub(super) spec: Arc<CertificateSpec>,
     pub(super) group: Arc<str>,
+    /// The ids of the deployers it is brought to.
+    pub(super) deployers: Vec<String>,
     /// The spec in short, to tell whether what is stored fits it.
     pub(super) wish: String,
     pub(super) upkeep: Upkeep,
+    /// What it is in the store, as far as is known here.
+    pub(super) expected: Expected,
     pub(super) generation: u32,
     pub(super) phase: Phase,
     pub(super) paused: bool,
@@ -55,12 +59,12 @@ pub(crate) fn wish(spec: &CertificateSpec) -> String {
 
 impl Item {
     /// What to do next: issue before deploying before asking.
-    pub(super) fn next(&self, policy: &RenewalPolicy, deployers: &[String], now: SystemTime) -> Next {
+    pub(super) fn next(&self, policy: &RenewalPolicy, now: SystemTime) -> Next {
         if self.paused {
             return Next::Never;
         }
         let issue = self.issue_at(policy, now).map(|at| (at, Task::Issue));
-        let deploy = self.deploy_at(deployers, now).map(|at| (at, Task::Deploy));
+        let deploy = self.deploy_at(&self.deployers, now).map(|at| (at, Task::Deploy));
         let ask = self.ask_at(policy, now).map(|at| (at, Task::Ask));
         let all = [issue, deploy, ask].into_iter().flatten();
         if let Some((_, task)) = all.clone().find(|(at, _)| *at <= now) {
@@ -105,9 +109,9 @@ impl Item {
     }
 
     /// The deployers whose time it is.
-    pub(super) fn to_deploy(&self, deployers: &[String], now: SystemTime) -> Vec<String> {
+    pub(super) fn to_deploy(&self, now: SystemTime) -> Vec<String> {
         let one = |id: &&String| self.deploy_at(std::slice::from_ref(id), now).is_some_and(|at| at <= now);
-        deployers.iter().filter(one).cloned().collect()
+        self.deployers.iter().filter(one).cloned().collect()
     }
 
     fn ask_at(&self, policy: &RenewalPolicy, now: SystemTime) -> Option<SystemTime> {

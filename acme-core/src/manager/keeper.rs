@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinSet};
 
+use super::Managed;
 use super::gate::{Caps, Gate, Key, Wait};
 use super::health::{Health, is_outage};
 use super::item::{Item, Next, Phase, wish};
@@ -15,7 +16,7 @@ use super::status::{AuthorityStatus, CertificateStatus, DeploymentStatus, NextTa
 use super::work::{Done, Ended, Job};
 use crate::limits::covering;
 use crate::renewal::upkeep::Upkeep;
-use crate::{CertificateId, CertificateSpec, ErrorKind, Pipeline, Result, Retry};
+use crate::{CertificateId, CertificateSpec, Error, ErrorKind, Pipeline, Result, Retry};
 
 /// The longest sleep: a wall clock that jumps is noticed after that.
 const NAP: Duration = Duration::from_secs(300);
@@ -29,7 +30,7 @@ const TOO_LONG: Duration = Duration::from_secs(3600);
 /// What the manager is told from outside.
 #[derive(Debug)]
 pub(super) enum Command {
-    Add { spec: Box<CertificateSpec>, group: Arc<str>, reply: oneshot::Sender<Result<()>> },
+    Add { managed: Box<Managed>, reply: oneshot::Sender<Result<()>> },
     Remove { id: CertificateId, reply: oneshot::Sender<bool> },
     Force { id: CertificateId, reply: oneshot::Sender<bool> },
     Pause { id: CertificateId, paused: bool, reply: oneshot::Sender<bool> },
@@ -127,7 +128,7 @@ impl Keeper {
     /// Puts a certificate into the queue or to the gate, by what there is to do next.
     fn schedule(&mut self, slot: u32, now: SystemTime) {
         let Some(item) = self.item(slot).filter(|item| item.phase == Phase::Resting) else { return };
-        match item.next(&self.pipeline.policy, &self.deployers, now) {
+        match item.next(&self.pipeline.policy, now) {
             Next::Never => self.queue.cancel(slot),
             Next::At(at, _) => self.queue.schedule(slot, at),
             Next::Now(task) => match self.wait(slot, item, task, now) {
@@ -188,7 +189,6 @@ impl Keeper {
     }
 
     fn begin(&mut self, wait: Wait, now: SystemTime) {
-        let deployers = self.deployers.clone();
         let job =
             self.item_mut(wait.slot).filter(|item| item.generation == wait.generation).and_then(|item| {
                 let Phase::Waiting(task) = item.phase else { return None };
@@ -203,7 +203,11 @@ impl Keeper {
                     task,
                     connection: connection_of(&wait.keys),
                     force: task == Task::Issue && std::mem::take(&mut item.forced),
-                    deployers: item.to_deploy(&deployers, now),
+                    deployers: match task {
+                        Task::Deploy => item.to_deploy(now),
+                        _ => item.deployers.clone(),
+                    },
+                    known: (item.upkeep.clone(), item.expected),
                 })
             });
         match job {
@@ -239,11 +243,11 @@ impl Keeper {
             Phase::Working(task) => task,
             _ => Task::Issue,
         };
-        let Some(Done { upkeep, ended }) = done else {
+        let Some(Done { upkeep, expected, ended }) = done else {
             self.queue.schedule(wait.slot, now + TOO_LONG);
             return;
         };
-        item.upkeep = upkeep;
+        (item.upkeep, item.expected) = (upkeep, expected);
         match ended {
             Ended::Busy => {
                 self.queue.schedule(wait.slot, now + BUSY);
@@ -294,8 +298,8 @@ impl Keeper {
     async fn obey(&mut self, command: Command) {
         let now = self.pipeline.now();
         match command {
-            Command::Add { spec, group, reply } => {
-                reply.send(self.add(*spec, group).await).ok();
+            Command::Add { managed, reply } => {
+                reply.send(self.add(*managed).await).ok();
             }
             Command::Remove { id, reply } => {
                 let slot = self.slots.remove(&id);
@@ -336,9 +340,19 @@ impl Keeper {
         true
     }
 
-    async fn add(&mut self, spec: CertificateSpec, group: Arc<str>) -> Result<()> {
+    async fn add(&mut self, managed: Managed) -> Result<()> {
+        let Managed { spec, group, deployers } = managed;
         self.pipeline.connection_for(&spec)?;
-        let (upkeep, _) = Upkeep::load(&*self.pipeline.store, spec.id()).await?;
+        let unknown = deployers.iter().flatten().find(|id| !self.deployers.contains(id));
+        if let Some(unknown) = unknown {
+            let why = "the certificate is for a deployer this pipeline does not have";
+            return Err(Error::new(ErrorKind::Config, "manager.add", why)
+                .with("wanted", unknown)
+                .with("present", self.deployers.join(" ")));
+        }
+        let group: Arc<str> = group.into();
+        let deployers = deployers.unwrap_or_else(|| self.deployers.clone());
+        let (upkeep, expected) = Upkeep::load(&*self.pipeline.store, spec.id()).await?;
         if self.begun.is_none() {
             let journals = self.pipeline.store.list(&"journals".parse()?).await?;
             let ids = journals.iter().filter_map(|key| key.as_str().strip_prefix("journals/")?.parse().ok());
@@ -351,14 +365,19 @@ impl Keeper {
         if let Some(item) = known.and_then(|slot| self.item_mut(slot))
             && item.wish == wish
         {
-            item.group = group;
+            (item.group, item.deployers) = (group, deployers);
+            if let Some(slot) = known {
+                self.schedule(slot, now);
+            }
             return Ok(());
         }
         self.generations = self.generations.wrapping_add(1);
         let item = Item {
             wish,
             group,
+            deployers,
             upkeep,
+            expected,
             generation: self.generations,
             phase: Phase::Resting,
             paused: known.and_then(|slot| self.item(slot)).is_some_and(|item| item.paused),
@@ -397,7 +416,7 @@ impl Keeper {
 
     fn status_of(&self, item: &Item, now: SystemTime) -> CertificateStatus {
         let current = item.upkeep.current.as_ref();
-        let deployments = self.deployers.iter().map(|id| {
+        let deployments = item.deployers.iter().map(|id| {
             let known = item.upkeep.deployed.get(id);
             let served = known.map(|known| known.sha256.as_str());
             let current = current.is_some() && served == current.map(|current| current.sha256.as_str());
@@ -421,7 +440,7 @@ impl Keeper {
             renewal: item.upkeep.decide(item.spec.id(), &self.pipeline.policy),
             trouble: item.trouble().cloned(),
             deployments: deployments.collect(),
-            next: match item.next(&self.pipeline.policy, &self.deployers, now) {
+            next: match item.next(&self.pipeline.policy, now) {
                 Next::Never => None,
                 Next::Now(task) => Some(NextTask::new(task, now)),
                 Next::At(at, task) => Some(NextTask::new(task, at)),
@@ -459,7 +478,7 @@ fn connection_of(keys: &[Key]) -> usize {
 }
 
 /// Until when the authority is not to be asked again for this certificate, if there is another to ask.
-fn refusal(error: &crate::Error, now: SystemTime) -> Option<SystemTime> {
+fn refusal(error: &Error, now: SystemTime) -> Option<SystemTime> {
     match (error.kind(), error.retry()) {
         (ErrorKind::Rejected, _) => now.checked_add(REFUSED),
         (ErrorKind::RateLimited, Retry::After(wait)) if wait > TOO_LONG => now.checked_add(wait),

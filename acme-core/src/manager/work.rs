@@ -19,14 +19,17 @@ pub(super) struct Job {
     /// The authority's position in the pipeline.
     pub(super) connection: usize,
     pub(super) force: bool,
-    /// The deployers to go to again.
+    /// The deployers to go to.
     pub(super) deployers: Vec<String>,
+    /// What is known, and what the store holds of it: may have been overtaken.
+    pub(super) known: (Upkeep, Expected),
 }
 
 /// How it went.
 #[derive(Debug)]
 pub(super) struct Done {
     pub(super) upkeep: Upkeep,
+    pub(super) expected: Expected,
     pub(super) ended: Ended,
 }
 
@@ -42,74 +45,100 @@ pub(super) enum Ended {
 }
 
 impl Job {
-    /// Does it. `refused_elsewhere` says of an error whether it is to be tried at another authority rather than held
-    /// against the certificate.
+    /// Does it.
     pub(super) async fn run(self, pipeline: Arc<Pipeline>) -> Done {
         let result = match self.task {
-            Task::Ask => self.ask(&pipeline).await,
+            Task::Ask => match self.ask(&pipeline).await {
+                Ok((upkeep, expected)) => return Done { upkeep, expected, ended: Ended::Well },
+                Err(error) => Err(error),
+            },
             Task::Deploy => self.deploy(&pipeline).await,
             Task::Issue => self.issue(&pipeline).await,
         };
+        let (mut upkeep, mut expected) = self.look(&pipeline).await;
+        let ended = match result {
+            Ok(()) => Ended::Well,
+            Err(error) if error.op() == "lease.take" => Ended::Busy,
+            Err(error) => match crate::budget::spent_until(&error, pipeline.now()) {
+                Some(until) => Ended::Spent(until),
+                None => {
+                    if self.task == Task::Issue {
+                        expected = self.note(&pipeline, &mut upkeep, expected, &error).await;
+                    }
+                    Ended::Badly(error)
+                }
+            },
+        };
+        Done { upkeep, expected, ended }
+    }
+
+    /// What the store knows now.
+    async fn look(&self, pipeline: &Pipeline) -> (Upkeep, Expected) {
         let id = self.spec.id();
-        let known = Upkeep::load(&*pipeline.store, id).await;
-        let (mut upkeep, expected) = known.unwrap_or_else(|error| {
+        Upkeep::load(&*pipeline.store, id).await.unwrap_or_else(|error| {
             tracing::warn!(%error, certificate = %id, "what is known of it cannot be read");
             (Upkeep::default(), Expected::Any)
-        });
-        let error = match result {
-            Ok(()) => return Done { upkeep, ended: Ended::Well },
-            Err(error) => error,
-        };
-        if error.op() == "lease.take" {
-            return Done { upkeep, ended: Ended::Busy };
-        }
-        let now = pipeline.now();
-        if let Some(until) = crate::budget::spent_until(&error, now) {
-            return Done { upkeep, ended: Ended::Spent(until) };
-        }
-        if self.task == Task::Issue {
-            let left = upkeep.current.as_ref();
-            let left = left.map(|current| current.not_after.duration_since(now).unwrap_or_default());
-            let before = upkeep.trouble.as_ref().filter(|_| upkeep.tried == self.wish);
-            let trouble = Trouble::after(before, &error, chance(id, now), left, now);
-            tracing::warn!(%error, certificate = %id, failures = trouble.failures, "it could not be had");
-            upkeep.trouble = Some(trouble);
-            upkeep.tried.clone_from(&self.wish);
-            // Who was quicker knows better.
-            if let Err(second) = upkeep.save(&*pipeline.store, id, expected, None).await
-                && second.kind() != ErrorKind::Conflict
-            {
-                tracing::warn!(error = %second, certificate = %id, "what went wrong could not be kept");
+        })
+    }
+
+    /// Writes down that it failed, and when to try again.
+    async fn note(
+        &self,
+        pipeline: &Pipeline,
+        upkeep: &mut Upkeep,
+        expected: Expected,
+        error: &Error,
+    ) -> Expected {
+        let (id, now) = (self.spec.id(), pipeline.now());
+        let left = upkeep.current.as_ref();
+        let left = left.map(|current| current.not_after.duration_since(now).unwrap_or_default());
+        let before = upkeep.trouble.as_ref().filter(|_| upkeep.tried == self.wish);
+        let trouble = Trouble::after(before, error, chance(id, now), left, now);
+        tracing::warn!(%error, certificate = %id, failures = trouble.failures, "it could not be had");
+        upkeep.trouble = Some(trouble);
+        upkeep.tried.clone_from(&self.wish);
+        match upkeep.save(&*pipeline.store, id, expected, None).await {
+            Ok(version) => Expected::Version(version),
+            Err(second) => {
+                // Who was quicker knows better.
+                if second.kind() != ErrorKind::Conflict {
+                    tracing::warn!(error = %second, certificate = %id, "what went wrong could not be kept");
+                }
+                expected
             }
         }
-        Done { upkeep, ended: Ended::Badly(error) }
     }
 
     async fn issue(&self, pipeline: &Pipeline) -> Result<()> {
         let Some(connection) = pipeline.connections.get(self.connection) else { return Ok(()) };
         let (upkeep, _) = Upkeep::load(&*pipeline.store, self.spec.id()).await?;
         let failed = upkeep.trouble.filter(|trouble| trouble.validation && upkeep.tried == self.wish);
-        let order =
-            Order { force: self.force, rehearse: failed.is_some(), waits: false, ..Order::of(connection) };
+        let order = Order {
+            force: self.force,
+            rehearse: failed.is_some(),
+            waits: false,
+            deployers: Some(&self.deployers),
+            ..Order::of(connection)
+        };
         pipeline.run(&self.spec, &order).await.map(drop)
     }
 
     async fn deploy(&self, pipeline: &Pipeline) -> Result<()> {
-        let which = |id: &str| self.deployers.iter().any(|wanted| wanted == id);
         // What failed is in the upkeep, deployer by deployer.
-        pipeline.deploy_again(&self.spec, which).await.map(drop)
+        pipeline.deploy_again(&self.spec, &self.deployers).await.map(drop)
     }
 
-    async fn ask(&self, pipeline: &Pipeline) -> Result<()> {
+    async fn ask(&self, pipeline: &Pipeline) -> Result<(Upkeep, Expected)> {
         let id = self.spec.id();
-        let (mut upkeep, expected) = Upkeep::load(&*pipeline.store, id).await?;
+        let (mut upkeep, expected) = self.known.clone();
         if !pipeline.ask(id, &mut upkeep, false).await {
-            return Ok(());
+            return Ok((upkeep, expected));
         }
         match upkeep.save(&*pipeline.store, id, expected, None).await {
+            Ok(version) => Ok((upkeep, Expected::Version(version))),
             // Somebody else has learned something meanwhile: that is looked at next.
-            Err(error) if error.kind() == ErrorKind::Conflict => Ok(()),
-            saved => saved.map(drop),
+            Err(error) if error.kind() == ErrorKind::Conflict => Upkeep::load(&*pipeline.store, id).await,
+            Err(error) => Err(error),
         }
     }
 }

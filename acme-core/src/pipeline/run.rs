@@ -34,11 +34,13 @@ pub(crate) struct Order<'a> {
     pub(crate) rehearse: bool,
     /// Whether it waits for another process that is working on it.
     pub(crate) waits: bool,
+    /// The ids of the deployers it is brought to; all, if nobody says.
+    pub(crate) deployers: Option<&'a [String]>,
 }
 
 impl<'a> Order<'a> {
     pub(crate) fn of(connection: &'a Connection) -> Self {
-        Self { connection, force: false, rehearse: false, waits: true }
+        Self { connection, force: false, rehearse: false, waits: true, deployers: None }
     }
 }
 
@@ -98,7 +100,7 @@ impl Pipeline {
         upkeep.has(&bundle);
         upkeep.fits = crate::manager::wish(spec);
         upkeep.trouble = None;
-        let deployments = self.deploy(&bundle, |_| true, &mut upkeep, lease).await?;
+        let deployments = self.deploy(&bundle, order.deployers, &mut upkeep, lease).await?;
         self.keep(spec.id(), &upkeep, lease).await;
         let renew_at = match decision {
             Some(decision) if !fresh => decision.at,
@@ -194,7 +196,7 @@ impl Pipeline {
     pub(crate) async fn deploy_again(
         &self,
         spec: &CertificateSpec,
-        which: impl Fn(&str) -> bool + Send + Sync,
+        deployers: &[String],
     ) -> Result<Option<Vec<Deployment>>> {
         let key = certificate_key(spec.id())?;
         let lease = lease::take(&*self.store, &key, LEASE, Duration::ZERO).await?;
@@ -202,7 +204,7 @@ impl Pipeline {
             let Some((bundle, _)) = self.stored(spec.id()).await? else { return Ok(None) };
             let mut upkeep = self.known(spec.id()).await;
             upkeep.has(&bundle);
-            let deployments = self.deploy(&bundle, which, &mut upkeep, &lease).await?;
+            let deployments = self.deploy(&bundle, Some(deployers), &mut upkeep, &lease).await?;
             self.keep(spec.id(), &upkeep, &lease).await;
             Ok(Some(deployments))
         };
@@ -336,12 +338,16 @@ impl Pipeline {
     async fn deploy(
         &self,
         bundle: &Bundle,
-        which: impl Fn(&str) -> bool + Send + Sync,
+        ids: Option<&[String]>,
         upkeep: &mut Upkeep,
         lease: &Lease,
     ) -> Result<Vec<Deployment>> {
         let mut deployments = Vec::new();
-        for deployer in self.deployers.iter().filter(|deployer| which(deployer.id())) {
+        let wanted = |id: &str| ids.is_none_or(|ids| ids.iter().any(|wanted| wanted == id));
+        for deployer in &self.deployers {
+            if !wanted(deployer.id()) {
+                continue;
+            }
             // Whoever was stopped for longer than the lease lasts must not put an old certificate over a newer one.
             self.store.renew(lease).await?;
             let result = self.deploy_to(&**deployer, bundle).await;
