@@ -19,11 +19,13 @@ use tokio::sync::OnceCell;
 
 use self::account::Account;
 use self::http::{Reply, Transport};
-use self::jws::{AccountKey, Signer};
+use self::jws::{JwsKey, Signer};
 use self::wire::Directory;
 use crate::order::{AuthorizationSnapshot, OrderSnapshot, OrderStatus};
 use crate::renewal::Window;
-use crate::{Authority, Clock, Csr, Deadline, Error, ErrorKind, Identifier, Problem, Result, Retry};
+use crate::{
+    Authority, Clock, Csr, Deadline, Error, ErrorKind, Identifier, PrivateKey, Problem, Result, Retry,
+};
 
 /// How often a request is signed anew after `badNonce`. RFC 8555 section 6.5 wants retries; even
 /// a CA that rejects every second nonce gets through within these.
@@ -92,7 +94,7 @@ impl Ca {
     async fn post(
         &self,
         phase: &str,
-        key: &AccountKey,
+        key: &JwsKey,
         signer: Signer<'_>,
         url: &str,
         payload: Option<&Value>,
@@ -202,6 +204,21 @@ impl Ca {
                 Ok(None)
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Section 7.6: revokes a certificate whose key is compromised (RFC 5280 section 5.3.1, reason 1), signed by that
+    /// key: the CA then knows that it is, and whose request it is does not matter. One that is revoked already is.
+    pub(crate) async fn revoke_compromised(&self, leaf_der: &[u8], key: &PrivateKey) -> Result<()> {
+        let url = self.directory().await?.revoke_cert.as_deref().ok_or_else(|| {
+            Error::new(ErrorKind::Unsupported, "ca.revoke", "the CA's directory has no revokeCert")
+        })?;
+        let key = JwsKey::of_certificate(key)?;
+        let payload = json!({ "certificate": BASE64_URL_SAFE_NO_PAD.encode(leaf_der), "reason": 1 });
+        let reply = self.post("revokeCert", &key, Signer::Key, url, Some(&payload)).await?;
+        match reply.success("revokeCert", url) {
+            Err(error) if error.problem().map(Problem::acme_type) == Some("alreadyRevoked") => Ok(()),
+            done => done.map(drop),
         }
     }
 

@@ -114,6 +114,16 @@ pub enum What {
         /// Why it failed there, too.
         error: Option<String>,
     },
+    /// The key of the stored certificate is compromised: it will never be certified again.
+    KeyBlocked {
+        /// The certificate's serial number, in hexadecimal.
+        serial: String,
+    },
+    /// The CA has revoked a certificate whose key is compromised.
+    Revoked {
+        /// Its serial number, in hexadecimal.
+        serial: String,
+    },
     /// When the certificate is due.
     RenewalScheduled {
         /// The time.

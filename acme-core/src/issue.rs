@@ -145,6 +145,11 @@ impl<'a> Run<'a> {
         // What an attempt for another wish has put up goes away before the journal forgets it.
         clean_up_quietly(self.pipeline, &mut self.journal, Which::All).await?;
         let (key, csr) = match self.spec.csr() {
+            Some(csr) if self.pipeline.is_blocked(csr.public_key_info()).await? => {
+                return Err(Error::new(ErrorKind::Config, "issue.csr", "the key of this CSR is compromised")
+                    .with("certificate", self.spec.id())
+                    .with_hint("bring a CSR with a new key"));
+            }
             Some(csr) => (None, csr.clone()),
             None => {
                 let key = PrivateKey::generate(self.spec.wanted_key_type()).await?;

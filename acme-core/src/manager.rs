@@ -187,6 +187,16 @@ impl Manager {
         self.ask(|reply| Command::Force { id: id.clone(), reply }).await
     }
 
+    /// The private key of a certificate is compromised: it is blocked, a certificate with a new key is got and served,
+    /// and only then the old one is revoked ([`Pipeline::rotate_compromised`]). Goes on after a restart. Says whether
+    /// the certificate is known.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Cancelled`] if the manager has ended.
+    pub async fn rotate_compromised(&self, id: &CertificateId) -> Result<bool> {
+        self.ask(|reply| Command::Rotate { id: id.clone(), reply }).await
+    }
+
     /// Begins nothing for a certificate until [`resume`](Self::resume); what is under way ends. Says whether it is known.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! The parts put together: [`Pipeline`].
 
+mod rotate;
 mod run;
 mod status;
 

@@ -15,8 +15,8 @@ use acmekit::renewal::Reason;
 use acmekit::stores::MemoryStore;
 use acmekit::{
     Authority, Bundle, CertificateId, CertificateSpec, Challenge, ChallengeKind, ChallengeSolver, Clock,
-    Deadline, Deployer, Error, ErrorKind, Manager, Outcome, Pipeline, PipelineBuilder, Presentation, Result,
-    Store, async_trait,
+    Deadline, Deployer, Error, ErrorKind, KeyType, Manager, Outcome, Pipeline, PipelineBuilder, Presentation,
+    Result, Store, async_trait,
 };
 use acmekit_scenarios::Nothing;
 use acmekit_server::faults::{Fault, presets};
@@ -56,7 +56,7 @@ async fn status_of(manager: &Manager, id: &CertificateId) -> acmekit::manager::C
 }
 
 /// Waits, in paused time, until a status fits.
-async fn until(manager: &Manager, limit: Duration, fits: impl Fn(&Status) -> bool + Send) -> Status {
+async fn until(manager: &Manager, limit: Duration, fits: impl Fn(&Status) -> bool + Send + Sync) -> Status {
     let reached = async {
         loop {
             let status = manager.status().await.unwrap();
@@ -451,4 +451,38 @@ async fn a_crash_loop_spends_what_the_backoff_allows() {
     assert!(passed >= 50 * Duration::from_secs(60), "{passed:?}");
     // At once, after a minute, after ten more; the next one only after another hundred.
     assert_eq!(ca.requests(Endpoint::NewOrder), 3, "in {passed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_compromised_certificate_is_revoked_once_the_new_one_is_served_everywhere() {
+    for kind in [KeyType::EcdsaP256, KeyType::EcdsaP384] {
+        let clock = MovableClock::paced(start());
+        let ca = ca(&clock, Limits::none()).await;
+        let (flaky, store) = (Flaky::default(), memory());
+        let build = || parts(&ca, &store).solver(Nothing::default()).deployer(flaky.clone()).build().unwrap();
+        let wish = spec("www.example").key_type(kind);
+        let old = build().obtain(&wish).await.unwrap().bundle;
+        let manager = Manager::builder(build()).start();
+        manager.add(wish.clone()).await.unwrap();
+        manager.settled().await.unwrap();
+        flaky.broken.store(true, Ordering::SeqCst);
+        assert!(manager.rotate_compromised(wish.id()).await.unwrap());
+        manager.settled().await.unwrap();
+        assert_eq!(ca.certificates_issued(), 2);
+        assert!(!ca.is_revoked(&old.leaf_pem()).unwrap(), "the old one is still served");
+        // What is left to do survives a restart.
+        drop(manager);
+        flaky.broken.store(false, Ordering::SeqCst);
+        let manager = Manager::builder(build()).start();
+        manager.add(wish.clone()).await.unwrap();
+        tokio::time::sleep(DAY).await;
+        assert!(ca.is_revoked(&old.leaf_pem()).unwrap());
+        assert_eq!(ca.certificates_issued(), 2);
+        let new = build().load(wish.id()).await.unwrap().unwrap();
+        assert_ne!(new.public_key_info(), old.public_key_info());
+        assert_eq!(Some(flaky.served.lock().unwrap().clone()), status_of(&manager, wish.id()).await.serial);
+        assert!(store.list(&"compromised".parse().unwrap()).await.unwrap().is_empty());
+        assert_eq!(store.list(&"blocked-keys".parse().unwrap()).await.unwrap().len(), 1);
+        manager.shutdown().await;
+    }
 }

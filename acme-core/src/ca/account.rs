@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{AccountKey, Ca, Signer};
+use super::{Ca, JwsKey, Signer};
 use crate::bundle::position;
 use crate::effect::effect;
 use crate::lease;
@@ -16,7 +16,7 @@ use crate::{
 /// An account that can be used.
 #[derive(Debug)]
 pub(crate) struct Account {
-    pub(crate) key: AccountKey,
+    pub(crate) key: JwsKey,
     pub(crate) url: String,
     pub(crate) thumbprint: String,
     /// Whether the CA made it in this run.
@@ -83,7 +83,7 @@ async fn register(ca: &Ca, store: &dyn Store, entry: &StoreKey, lease: &crate::L
             (stored, version)
         }
     };
-    let key = AccountKey::new(stored.key.as_ref().ok_or_else(|| damaged(entry, "it has no key"))?)?;
+    let key = JwsKey::new(stored.key.as_ref().ok_or_else(|| damaged(entry, "it has no key"))?)?;
     let (url, created) = effect("account.new", new_account(ca, &key)).await?;
     stored.url = Some(url);
     let condition = Condition::expecting(Expected::Version(version)).under(lease);
@@ -94,7 +94,7 @@ async fn register(ca: &Ca, store: &dyn Store, entry: &StoreKey, lease: &crate::L
 }
 
 /// RFC 8555 section 7.3. Answers the account's URL, and whether it is new.
-async fn new_account(ca: &Ca, key: &AccountKey) -> Result<(String, bool)> {
+async fn new_account(ca: &Ca, key: &JwsKey) -> Result<(String, bool)> {
     let authority = &ca.authority;
     let directory = ca.directory().await?;
     if let (Some(terms), false) = (&directory.meta.terms_of_service, authority.terms_agreed()) {
@@ -148,7 +148,7 @@ impl Stored {
     /// The account, if it is complete.
     fn into_account(self) -> Result<Option<Account>> {
         let (Some(key), Some(url)) = (self.key, self.url) else { return Ok(None) };
-        let key = AccountKey::new(&key)?;
+        let key = JwsKey::new(&key)?;
         let thumbprint = key.thumbprint()?;
         Ok(Some(Account { key, url, thumbprint, created: false }))
     }

@@ -24,6 +24,8 @@ pub(crate) struct Directory {
     #[serde(default)]
     pub(crate) renewal_info: Option<String>,
     #[serde(default)]
+    pub(crate) revoke_cert: Option<String>,
+    #[serde(default)]
     pub(crate) meta: Meta,
 }
 

@@ -47,6 +47,8 @@ pub(super) struct Item {
     pub(super) forced: bool,
     /// A journal says that something was begun before this process was.
     pub(super) begun: bool,
+    /// Its key is compromised, and it is not revoked yet.
+    pub(super) compromised: bool,
     /// Authorities, by position, that have refused it, and until when they are not asked.
     pub(super) avoid: BTreeMap<usize, SystemTime>,
 }
@@ -63,7 +65,11 @@ impl Item {
         if self.paused {
             return Next::Never;
         }
-        let issue = self.issue_at(policy, now).map(|at| (at, Task::Issue));
+        // A rotation issues; until it is done nothing else does.
+        let issue = match self.compromised {
+            true => self.rotate_at(now).map(|at| (at, Task::Rotate)),
+            false => self.issue_at(policy, now).map(|at| (at, Task::Issue)),
+        };
         let deploy = self.deploy_at(&self.deployers, now).map(|at| (at, Task::Deploy));
         let ask = self.ask_at(policy, now).map(|at| (at, Task::Ask));
         let all = [issue, deploy, ask].into_iter().flatten();
@@ -87,6 +93,12 @@ impl Item {
             Some(trouble) if trouble.holds(now) => Some(due.max(trouble.retry_at)),
             _ => Some(due),
         }
+    }
+
+    /// When to go on with a rotation.
+    fn rotate_at(&self, now: SystemTime) -> Option<SystemTime> {
+        let held = self.trouble().filter(|trouble| trouble.holds(now) && !self.forced);
+        Some(held.map_or(now, |trouble| trouble.retry_at))
     }
 
     /// What went wrong with this wish; not with another.

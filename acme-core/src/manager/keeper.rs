@@ -32,6 +32,7 @@ const TOO_LONG: Duration = Duration::from_secs(3600);
 pub(super) enum Command {
     Add { managed: Box<Managed>, reply: oneshot::Sender<Result<()>> },
     Remove { id: CertificateId, reply: oneshot::Sender<bool> },
+    Rotate { id: CertificateId, reply: oneshot::Sender<bool> },
     Force { id: CertificateId, reply: oneshot::Sender<bool> },
     Pause { id: CertificateId, paused: bool, reply: oneshot::Sender<bool> },
     Status { reply: oneshot::Sender<Result<Status>> },
@@ -56,6 +57,8 @@ pub(super) struct Keeper {
     running: HashMap<Id, Wait>,
     /// The certificates that had a journal when this process began.
     begun: Option<BTreeSet<CertificateId>>,
+    /// Those whose keys were compromised then, and that are not revoked yet.
+    compromised: BTreeSet<CertificateId>,
     settled: Vec<oneshot::Sender<()>>,
 }
 
@@ -81,6 +84,7 @@ impl Keeper {
             tasks: JoinSet::new(),
             running: HashMap::new(),
             begun: None,
+            compromised: BTreeSet::new(),
             settled: Vec::new(),
         }
     }
@@ -150,7 +154,7 @@ impl Keeper {
         match task {
             Task::Ask => keys.push(Key::Asking),
             Task::Deploy => keys.push(Key::All),
-            Task::Issue => {
+            Task::Issue | Task::Rotate => {
                 let connection = self.choose(item, now)?;
                 keys.extend([Key::All, Key::Authority(connection)]);
                 let zones: BTreeSet<String> = item.spec.identifiers().iter().map(covering).collect();
@@ -202,7 +206,7 @@ impl Keeper {
                     wish: item.wish.clone(),
                     task,
                     connection: connection_of(&wait.keys),
-                    force: task == Task::Issue && std::mem::take(&mut item.forced),
+                    force: matches!(task, Task::Issue | Task::Rotate) && std::mem::take(&mut item.forced),
                     deployers: match task {
                         Task::Deploy => item.to_deploy(now),
                         _ => item.deployers.clone(),
@@ -262,9 +266,10 @@ impl Keeper {
             }
             Ended::Well => {
                 item.begun &= task != Task::Issue;
+                item.compromised &= task != Task::Rotate;
             }
             Ended::Badly(error) => {
-                if task == Task::Issue {
+                if matches!(task, Task::Issue | Task::Rotate) {
                     item.begun = false;
                     if let Some(until) = refusal(&error, now).filter(|_| others > 1) {
                         item.avoid.insert(position, until);
@@ -320,6 +325,13 @@ impl Keeper {
                 });
                 reply.send(known).ok();
             }
+            Command::Rotate { id, reply } => {
+                let known = self.change(&id, now, |item| {
+                    item.compromised = true;
+                    item.upkeep.trouble = None;
+                });
+                reply.send(known).ok();
+            }
             Command::Pause { id, paused, reply } => {
                 reply.send(self.change(&id, now, |item| item.paused = paused)).ok();
             }
@@ -354,11 +366,11 @@ impl Keeper {
         let deployers = deployers.unwrap_or_else(|| self.deployers.clone());
         let (upkeep, expected) = Upkeep::load(&*self.pipeline.store, spec.id()).await?;
         if self.begun.is_none() {
-            let journals = self.pipeline.store.list(&"journals".parse()?).await?;
-            let ids = journals.iter().filter_map(|key| key.as_str().strip_prefix("journals/")?.parse().ok());
-            self.begun = Some(ids.collect());
+            self.compromised = self.listed("compromised").await?;
+            self.begun = Some(self.listed("journals").await?);
         }
         let begun = self.begun.as_mut().is_some_and(|begun| begun.remove(spec.id()));
+        let compromised = self.compromised.remove(spec.id());
         let now = self.pipeline.now();
         let known = self.slots.get(spec.id()).copied();
         let wish = wish(&spec);
@@ -383,6 +395,8 @@ impl Keeper {
             paused: known.and_then(|slot| self.item(slot)).is_some_and(|item| item.paused),
             forced: false,
             begun,
+            compromised: compromised
+                || known.and_then(|slot| self.item(slot)).is_some_and(|item| item.compromised),
             avoid: std::collections::BTreeMap::new(),
             spec: Arc::new(spec),
         };
@@ -399,6 +413,13 @@ impl Keeper {
         }
         self.schedule(slot, now);
         Ok(())
+    }
+
+    /// The certificates that have an entry below this in the store.
+    async fn listed(&self, prefix: &str) -> Result<BTreeSet<CertificateId>> {
+        let keys = self.pipeline.store.list(&prefix.parse()?).await?;
+        let last = keys.iter().filter_map(|key| key.as_str().rsplit('/').next()?.parse().ok());
+        Ok(last.collect())
     }
 
     async fn status(&self, now: SystemTime) -> Result<Status> {
@@ -427,7 +448,7 @@ impl Keeper {
             names: item.spec.identifiers().iter().map(ToString::to_string).collect(),
             group: item.group.to_string(),
             state: match (item.phase, item.paused) {
-                (Phase::Working(Task::Issue), _) => State::Issuing,
+                (Phase::Working(Task::Issue | Task::Rotate), _) => State::Issuing,
                 (Phase::Working(Task::Deploy), _) => State::Deploying,
                 (Phase::Working(Task::Ask), _) => State::Asking,
                 (_, true) => State::Paused,

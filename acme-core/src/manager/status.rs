@@ -112,6 +112,8 @@ pub enum State {
 pub enum Task {
     /// To get it, or get it anew, and deploy it.
     Issue,
+    /// To replace it because its key is compromised, and then to revoke it.
+    Rotate,
     /// To deploy it again where that failed.
     Deploy,
     /// To ask the CA when to renew it.

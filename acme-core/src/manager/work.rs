@@ -53,7 +53,7 @@ impl Job {
                 Err(error) => Err(error),
             },
             Task::Deploy => self.deploy(&pipeline).await,
-            Task::Issue => self.issue(&pipeline).await,
+            Task::Issue | Task::Rotate => self.issue(&pipeline).await,
         };
         let (mut upkeep, mut expected) = self.look(&pipeline).await;
         let ended = match result {
@@ -62,7 +62,7 @@ impl Job {
             Err(error) => match crate::budget::spent_until(&error, pipeline.now()) {
                 Some(until) => Ended::Spent(until),
                 None => {
-                    if self.task == Task::Issue {
+                    if matches!(self.task, Task::Issue | Task::Rotate) {
                         expected = self.note(&pipeline, &mut upkeep, expected, &error).await;
                     }
                     Ended::Badly(error)
@@ -120,7 +120,10 @@ impl Job {
             deployers: Some(&self.deployers),
             ..Order::of(connection)
         };
-        pipeline.run(&self.spec, &order).await.map(drop)
+        match self.task {
+            Task::Rotate => pipeline.rotate(&self.spec, &order).await.map(drop),
+            _ => pipeline.run(&self.spec, &order).await.map(drop),
+        }
     }
 
     async fn deploy(&self, pipeline: &Pipeline) -> Result<()> {
