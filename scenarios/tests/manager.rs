@@ -318,6 +318,24 @@ async fn while_a_ca_is_down_the_next_one_issues_and_then_the_first_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_certificate_all_alone_turns_to_the_next_ca_soon_too() {
+    let clock = MovableClock::paced(start());
+    let (first, second) = (ca(&clock, Limits::none()).await, ca(&clock, Limits::none()).await);
+    let pipeline = parts(&first, &memory())
+        .fall_back_to(authority(&second, "second"))
+        .solver(Nothing::default())
+        .build()
+        .unwrap();
+    let manager = Manager::builder(pipeline).start();
+    first.faults().add(Fault::everywhere(presets::html_502()).always());
+    manager.add(spec("www.example")).await.unwrap();
+    let had =
+        |status: &Status| status.certificates.iter().all(|one| one.authority.as_deref() == Some("second"));
+    until(&manager, HOUR, had).await;
+    manager.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_certificate_whose_validation_failed_is_tried_at_staging_first() {
     let clock = MovableClock::paced(start());
     let (live, staging) = (ca(&clock, Limits::none()).await, ca(&clock, Limits::none()).await);

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use crate::{Error, ErrorKind};
 
 /// So many failures in a row that lie with the CA, over all certificates, and it counts as out of order.
-const FAILURES: u32 = 3;
+pub(super) const FAILURES: u32 = 3;
 /// How long it is left alone then; twice as long each time it is still so, up to an hour.
 const REST: Duration = Duration::from_secs(5 * 60);
 

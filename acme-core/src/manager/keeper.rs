@@ -9,7 +9,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 
 use super::Managed;
 use super::gate::{Caps, Gate, Key, Wait};
-use super::health::{Health, is_outage};
+use super::health::{FAILURES, Health, is_outage};
 use super::item::{Item, Next, Phase, wish};
 use super::queue::DueQueue;
 use super::status::{AuthorityStatus, CertificateStatus, DeploymentStatus, NextTask, State, Status, Task};
@@ -271,7 +271,8 @@ impl Keeper {
             Ended::Badly(error) => {
                 if matches!(task, Task::Issue | Task::Rotate) {
                     item.begun = false;
-                    if let Some(until) = refusal(&error, now).filter(|_| others > 1) {
+                    let failures = item.upkeep.trouble.as_ref().map_or(0, |trouble| trouble.failures);
+                    if let Some(until) = refusal(&error, failures, now).filter(|_| others > 1) {
                         item.avoid.insert(position, until);
                         // Another authority may be asked at once.
                         item.upkeep.trouble = None;
@@ -499,8 +500,10 @@ fn connection_of(keys: &[Key]) -> usize {
 }
 
 /// Until when the authority is not to be asked again for this certificate, if there is another to ask.
-fn refusal(error: &Error, now: SystemTime) -> Option<SystemTime> {
+fn refusal(error: &Error, failures: u32, now: SystemTime) -> Option<SystemTime> {
     match (error.kind(), error.retry()) {
+        // Alone in a small fleet, it would wait for its own pauses to end, which soon are longer than the CA's rests.
+        _ if is_outage(error) && failures >= FAILURES => now.checked_add(TOO_LONG),
         (ErrorKind::Rejected, _) => now.checked_add(REFUSED),
         (ErrorKind::RateLimited, Retry::After(wait)) if wait > TOO_LONG => now.checked_add(wait),
         _ => None,

@@ -21,6 +21,9 @@ pub(crate) struct Suggestion {
     window: Option<Picked>,
     #[serde(with = "crate::clock::rfc3339")]
     ask_again: SystemTime,
+    /// How often in a row the CA has said nothing sensible.
+    #[serde(default)]
+    unanswered: u32,
 }
 
 /// A window, and the instant in it that was picked: kept, or every look would throw the dice anew.
@@ -34,7 +37,7 @@ struct Picked {
 impl Suggestion {
     /// Nothing is known yet; the CA is to be asked at once.
     pub(crate) fn none(certificate: &str, now: SystemTime) -> Self {
-        Self { certificate: certificate.to_owned(), window: None, ask_again: now }
+        Self { certificate: certificate.to_owned(), window: None, ask_again: now, unanswered: 0 }
     }
 
     pub(crate) fn is_of(&self, certificate: &str) -> bool {
@@ -69,6 +72,7 @@ impl Suggestion {
         share: f64,
         now: SystemTime,
     ) -> bool {
+        self.unanswered = 0;
         self.ask_again = now + retry_after.unwrap_or(USUALLY).clamp(SOONEST, LATEST);
         if self.window.as_ref().is_some_and(|picked| picked.window == window) {
             return false;
@@ -77,8 +81,11 @@ impl Suggestion {
         true
     }
 
-    /// The CA could not be asked, or said nothing sensible: what it said before stays.
+    /// The CA could not be asked, or said nothing sensible: what it said before stays. It is asked again in an hour, and
+    /// later each time.
     pub(crate) fn untold(&mut self, retry_after: Option<Duration>, now: SystemTime) {
-        self.ask_again = now + retry_after.unwrap_or(HOUR).clamp(SOONEST, LATEST);
+        let pause = HOUR * 2u32.pow(self.unanswered.min(4));
+        self.unanswered = self.unanswered.saturating_add(1);
+        self.ask_again = now + retry_after.unwrap_or_default().max(pause).min(LATEST);
     }
 }

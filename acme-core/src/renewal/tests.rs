@@ -151,6 +151,9 @@ fn what_was_picked_stays_until_the_window_changes() {
     assert!(known.is_stale(now + 12 * HOUR));
     known.untold(None, now);
     assert_eq!((known.at(), known.is_stale(now + HOUR)), (Some(picked), true));
+    // A CA that is down is asked less and less often.
+    known.untold(Some(Duration::from_secs(60)), now);
+    assert!(!known.is_stale(now + HOUR) && known.is_stale(now + 2 * HOUR));
     // A clock that stood years ahead when the CA was asked does not keep it from being asked.
     assert!(known.is_stale(now - 900 * DAY));
     let earlier = Window::new(start() - DAY, start()).unwrap();
