@@ -19,18 +19,18 @@ const PACE: Duration = Duration::from_millis(60);
 pub(crate) struct Display {
     /// None where lines are printed.
     screen: Option<Screen>,
-    /// What the world did last.
-    news: &'static str,
+    /// What the world did last, and when.
+    news: String,
 }
 
 impl Display {
     pub(crate) fn new(plain: bool, budgets: [u32; 2]) -> Self {
-        Self { screen: (!plain).then(|| Screen::new(budgets)), news: "" }
+        Self { screen: (!plain).then(|| Screen::new(budgets)), news: String::new() }
     }
 
     /// Something has happened that the manager knows nothing of.
-    pub(crate) fn news(&mut self, news: &'static str) -> Result<()> {
-        self.news = news;
+    pub(crate) fn news(&mut self, day: u32, news: &str) -> Result<()> {
+        self.news = format!("(day {day}: {news})");
         match self.screen {
             Some(_) => Ok(()),
             None => print(&format!("--- {news}")),
@@ -47,7 +47,7 @@ impl Display {
     ) -> Result<()> {
         let day = hour / 24;
         match &self.screen {
-            Some(screen) if hour % HOURS == 0 => {
+            Some(screen) if hour.is_multiple_of(HOURS) => {
                 let head = format!("day {day}, {}   {}", view::moment(status.at), self.news);
                 screen.draw(head, status, tally);
                 pause().await;
@@ -58,7 +58,7 @@ impl Display {
                 for (name, trouble) in troubles {
                     print(&format!("!!! {name}: {}", view::words(trouble)))?;
                 }
-                if hour % 24 == 0 { print(&day_line(day, status, tally)) } else { Ok(()) }
+                if hour.is_multiple_of(24) { print(&day_line(day, status, tally)) } else { Ok(()) }
             }
         }
     }

@@ -81,7 +81,7 @@ async fn run(args: &Args) -> Result<bool> {
     for hour in 0..=args.days * 24 {
         listen(&mut events, &mut tally, &clock, begun + HOUR * hour).await;
         if let Some(news) = world.act(hour / 24) {
-            display.news(news)?;
+            display.news(hour / 24, news)?;
         }
         let status = manager.status().await?;
         let troubles = tally.look(&status);

@@ -8,6 +8,7 @@ use acmekit::renewal::Reason;
 
 use crate::tally::Tally;
 
+const DAY: Duration = Duration::from_secs(24 * 3600);
 /// "Soon" is within this time.
 const SOON: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How many certificates the table has.
@@ -32,10 +33,15 @@ impl Counts {
             all: status.certificates.len(),
             issued: count(&|one| one.serial.is_some()),
             soon: count(&|one| one.renewal.is_some_and(|renewal| renewal.at <= status.at + SOON)),
-            waiting: count(&|one| one.state == State::Waiting),
+            // Those that only wait to ask the CA when they are due lack nothing.
+            waiting: count(&|one| one.state == State::Waiting && to_be_issued(one)),
             troubled: count(&|one| one.trouble.is_some()),
         }
     }
+}
+
+fn to_be_issued(one: &CertificateStatus) -> bool {
+    one.next.is_some_and(|next| next.task == Task::Issue)
 }
 
 /// What an authority's line says.
@@ -44,8 +50,8 @@ pub(crate) fn authority(authority: &AuthorityStatus, tally: &Tally, now: SystemT
     // It is tried again at least once an hour, and often in order again by the next look.
     let down = match tally.down_until(&authority.id) {
         Some(until) if until > now => format!(", down until {}", moment(until)),
-        Some(until) => format!(", was down until {}", moment(until)),
-        None => String::new(),
+        Some(until) if until + DAY > now => format!(", was down until {}", moment(until)),
+        _ => String::new(),
     };
     left + &down
 }
