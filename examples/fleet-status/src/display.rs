@@ -96,7 +96,7 @@ fn day_line(day: u32, status: &Status, tally: &Tally) -> String {
     let authorities: Vec<String> = status
         .authorities
         .iter()
-        .map(|one| format!("{} {}", one.id, view::authority(one, tally, status.at)))
+        .map(|one| format!("{}: {}", one.id, view::authority(one, status, tally)))
         .collect();
     format!(
         "day {day:>3}  issued {issued}/{all}  due in 7 d {soon:>3}  waiting {waiting:>3}  in trouble {troubled:>2}  {}",

@@ -53,7 +53,7 @@ impl Screen {
         for (bar, authority) in self.authorities.iter().zip(&status.authorities) {
             bar.set_prefix(format!("{} budget", authority.id));
             bar.set_position(authority.budget.orders.map_or(0, u64::from));
-            bar.set_message(view::authority(authority, tally, status.at));
+            bar.set_message(view::authority(authority, status, tally));
         }
         let lines = view::table(status).into_iter().chain(std::iter::repeat(String::new()));
         for (bar, line) in self.table.iter().zip(lines) {

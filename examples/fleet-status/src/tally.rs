@@ -101,3 +101,25 @@ impl Tally {
 fn kind(trouble: &Trouble) -> Kind {
     (view::class(trouble.class), trouble.hint.clone().unwrap_or_else(|| "no hint".to_owned()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_was_renewed_too_late_has_expired() {
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let issued = |until| {
+            let what = What::CertificateIssued { serial: "01".to_owned(), not_after: at(until) };
+            Event::new("www.example".parse().unwrap(), what)
+        };
+        let mut tally = Tally::new();
+        tally.note(&issued(100), at(0));
+        tally.note(&issued(200), at(99));
+        assert_eq!((tally.issued(), tally.expired().len()), ((1, 1), 0));
+        tally.note(&issued(300), at(200));
+        assert_eq!((tally.issued(), tally.expired().len()), ((1, 2), 1));
+    }
+}

@@ -44,16 +44,18 @@ fn to_be_issued(one: &CertificateStatus) -> bool {
     one.next.is_some_and(|next| next.task == Task::Issue)
 }
 
-/// What an authority's line says.
-pub(crate) fn authority(authority: &AuthorityStatus, tally: &Tally, now: SystemTime) -> String {
+/// What an authority's line says: what is left of its budget, how much of the fleet is from it, whether it is down.
+pub(crate) fn authority(authority: &AuthorityStatus, status: &Status, tally: &Tally) -> String {
+    let from = |one: &&CertificateStatus| one.authority.as_ref() == Some(&authority.id);
+    let held = status.certificates.iter().filter(from).count();
     let left = authority.budget.orders.map_or_else(|| "no limit".to_owned(), |left| format!("{left} left"));
-    // It is tried again at least once an hour, and often in order again by the next look.
+    // It is tried again at least once an hour: between two looks it may have been down and up.
     let down = match tally.down_until(&authority.id) {
-        Some(until) if until > now => format!(", down until {}", moment(until)),
-        Some(until) if until + DAY > now => format!(", was down until {}", moment(until)),
+        Some(until) if until > status.at => format!(", down until {}", moment(until)),
+        Some(until) if until + DAY > status.at => format!(", was down until {}", moment(until)),
         _ => String::new(),
     };
-    left + &down
+    format!("{left}, issued {held}{down}")
 }
 
 /// The table of those that need attention most: a line for each, and one for each trouble.
