@@ -17,6 +17,9 @@ pub(crate) struct Screen {
     counts: [ProgressBar; 4],
     authorities: [ProgressBar; 2],
     table: Vec<ProgressBar>,
+    /// Finished from the beginning: indicatif leaves out drawings that come too soon after another, but never one of a
+    /// finished bar. Set last, it brings all others to the screen as they are.
+    foot: ProgressBar,
 }
 
 impl Screen {
@@ -39,7 +42,9 @@ impl Screen {
         });
         let authorities = budgets.map(|orders| add("{prefix:<18} [{bar:40}] {wide_msg}", u64::from(orders)));
         let table = (0..LINES).map(|_| add("{wide_msg}", 0)).collect();
-        Self { all, head, counts, authorities, table }
+        let foot = add("{wide_msg}", 0);
+        foot.abandon();
+        Self { all, head, counts, authorities, table, foot }
     }
 
     pub(crate) fn draw(&self, head: String, status: &Status, tally: &Tally) {
@@ -59,12 +64,13 @@ impl Screen {
         for (bar, line) in self.table.iter().zip(lines) {
             bar.set_message(line);
         }
+        self.foot.set_message(tally.line());
     }
 
     /// Leaves the terminal to what is printed next.
     pub(crate) fn clear(&self) {
         let bars = self.counts.iter().chain(&self.authorities).chain(&self.table);
-        std::iter::once(&self.head).chain(bars).for_each(ProgressBar::finish_and_clear);
+        [&self.head, &self.foot].into_iter().chain(bars).for_each(ProgressBar::finish_and_clear);
         // A screen that cannot be cleared stays as it is.
         self.all.clear().ok();
     }

@@ -86,6 +86,13 @@ impl Tally {
         &self.expired
     }
 
+    /// All of it in short.
+    pub(crate) fn line(&self) -> String {
+        let (first, renewals) = self.issued();
+        let (expired, missed) = (self.expired.len(), self.missed);
+        format!("so far: {first} first ones, {renewals} renewals; expired {expired}; events missed {missed}")
+    }
+
     /// Each kind of trouble, and how many certificates have had it.
     pub(crate) fn troubles(&self) -> impl Iterator<Item = (&Kind, usize)> {
         self.troubles.iter().map(|(kind, ids)| (kind, ids.len()))

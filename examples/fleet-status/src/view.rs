@@ -55,7 +55,7 @@ pub(crate) fn authority(authority: &AuthorityStatus, status: &Status, tally: &Ta
         Some(until) if until + DAY > status.at => format!(", was down until {}", moment(until)),
         _ => String::new(),
     };
-    format!("{left}, issued {held}{down}")
+    format!("{left}, {held} certificates{down}")
 }
 
 /// The table of those that need attention most: a line for each, and one for each trouble.
@@ -96,19 +96,30 @@ fn line(name: &str, group: &str, from: &str, expires: &str, state: &str, next: &
     format!("{name:<22} {group:<8} {from:<9} {expires:<10} {state:<9} {next}")
 }
 
-/// The next task, when, and why; and when it is to be renewed, where that is another task.
+/// The next task, when, and why; and when it is to be had anew, where that is another task.
 fn next(one: &CertificateStatus, now: SystemTime) -> String {
     let Some(next) = one.next else { return "nothing by itself".to_owned() };
     let when = until(next.at, now);
-    match (next.task, one.renewal) {
-        (Task::Issue, None) => format!("issue {when}: the first one"),
-        (Task::Issue, Some(_)) if one.trouble.is_some() => format!("issue {when}: again after a failure"),
-        (Task::Issue, Some(renewal)) => format!("issue {when}: {}", reason(renewal.reason)),
-        (Task::Deploy, _) => format!("deploy {when}: it is not served yet"),
-        (_, Some(renewal)) => {
-            format!("ask the CA {when}; due {}: {}", until(renewal.at, now), reason(renewal.reason))
-        }
-        (_, None) => format!("ask the CA {when}"),
+    match next.task {
+        Task::Issue => format!("issue {when}: {}", why(one)),
+        Task::Deploy => format!("deploy {when}: it is not served yet"),
+        _ => format!("ask the CA {when}; issue {}: {}", issue(one, now), why(one)),
+    }
+}
+
+/// When it is to be had anew.
+fn issue(one: &CertificateStatus, now: SystemTime) -> String {
+    let due = one.renewal.map(|renewal| renewal.at);
+    let again = one.trouble.as_ref().map(|trouble| trouble.retry_at);
+    due.max(again).map_or_else(|| "soon".to_owned(), |at| until(at, now))
+}
+
+fn why(one: &CertificateStatus) -> &'static str {
+    match (&one.trouble, one.renewal) {
+        (Some(_), _) => "again after a failure",
+        (None, Some(renewal)) => reason(renewal.reason),
+        (None, None) if one.state == State::Waiting => "the first one, as the budget allows",
+        (None, None) => "the first one",
     }
 }
 
