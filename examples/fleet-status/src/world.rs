@@ -41,7 +41,7 @@ impl World {
     pub(crate) async fn start(clock: &MovableClock, certificates: u32, days: u32) -> Result<Self> {
         let [primary, fallback] = orders_a_day(certificates);
         // Every 30 days much of the fleet is due: an outage in the middle that falls on such a day is worth watching.
-        let outage = (days / 2 + 15) / 30 * 30;
+        let outage = ((days / 2 + 15) / 30 * 30).max(30);
         Ok(Self {
             clock: clock.clone(),
             certificates,
