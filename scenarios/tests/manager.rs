@@ -504,3 +504,47 @@ async fn a_compromised_certificate_is_revoked_once_the_new_one_is_served_everywh
         manager.shutdown().await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_for_five_thousand_names_is_what_the_ca_grants() {
+    let clock = MovableClock::paced(start());
+    let ca = ca(&clock, Limits::lets_encrypt()).await;
+    let store = memory();
+    let build = |limits| {
+        let authority = authority(&ca, "first").with_limits(limits);
+        let parts = Pipeline::builder(authority, Arc::clone(&store)).solver(Nothing::default());
+        parts.clock(Arc::new(clock.clone())).build().unwrap()
+    };
+    let (careful, careless) = (build(Limits::lets_encrypt()), build(Limits::none()));
+    // A thousand of them share ten registered domains.
+    let specs: Vec<CertificateSpec> = (0..5000)
+        .map(|n| {
+            spec(&if n % 5 == 0 { format!("n{n}.d{}.example", n % 50) } else { format!("n{n}.example") })
+        })
+        .collect();
+    let plan = careful.plan(&specs).await.unwrap();
+    let mut in_time: Vec<_> = plan.orders.iter().zip(&specs).collect();
+    in_time.sort_by_key(|(planned, _)| planned.at);
+    let (mut tried_early, mut waits) = (0, 0);
+    for (position, (planned, spec)) in in_time.into_iter().enumerate() {
+        let left = planned.at.duration_since(clock.now()).unwrap_or_default();
+        waits += usize::from(planned.waits_for.is_some());
+        // Longer before than what is added for the CA's spending later than we do: 2 s for orders, 2 min for domains.
+        let early = Duration::from_secs(if planned.waits_for.iter().any(|why| why.contains("orders")) {
+            3
+        } else {
+            150
+        });
+        if position % 100 == 99 && left > early {
+            tokio::time::sleep(left - early).await;
+            let error = careless.obtain(spec).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::RateLimited, "{planned:?}: {}", error.report());
+            tried_early += 1;
+        }
+        tokio::time::sleep(planned.at.duration_since(clock.now()).unwrap_or_default()).await;
+        careful.obtain(spec).await.unwrap_or_else(|error| panic!("{planned:?}: {}", error.report()));
+    }
+    assert_eq!(ca.certificates_issued(), 5000);
+    assert!(tried_early > 20 && waits > 4000, "{tried_early} tried early, {waits} wait");
+    assert!(clock.now() <= plan.done_at + Duration::from_secs(1));
+}
