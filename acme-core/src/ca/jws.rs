@@ -160,6 +160,7 @@ impl SigningInput {
 #[cfg(test)]
 mod tests {
     use p256::ecdsa::signature::Verifier;
+    use rcgen::PublicKeyData;
 
     use super::*;
     use crate::KeyType;
