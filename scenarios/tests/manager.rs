@@ -15,8 +15,8 @@ use acmekit::renewal::Reason;
 use acmekit::stores::MemoryStore;
 use acmekit::{
     Authority, Bundle, CertificateId, CertificateSpec, Challenge, ChallengeKind, ChallengeSolver, Clock,
-    Deadline, Deployer, Error, ErrorKind, KeyType, Manager, Outcome, Pipeline, PipelineBuilder, Presentation,
-    Result, Store, async_trait,
+    Condition, Deadline, Deployer, Error, ErrorKind, KeyType, Manager, Outcome, Pipeline, PipelineBuilder,
+    Presentation, Result, Store, async_trait,
 };
 use acmekit_scenarios::Nothing;
 use acmekit_server::faults::{Fault, presets};
@@ -548,4 +548,40 @@ async fn a_plan_for_five_thousand_names_is_what_the_ca_grants() {
     assert_eq!(ca.certificates_issued(), 5000);
     assert!(tried_early > 20 && waits > 4000, "{tried_early} tried early, {waits} wait");
     assert!(clock.now() <= plan.done_at + Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_of_an_authority_that_is_no_more_is_had_anew() {
+    let clock = MovableClock::paced(start());
+    let (first, second) = (ca(&clock, Limits::none()).await, ca(&clock, Limits::none()).await);
+    let store = memory();
+    let old = parts(&first, &store).solver(Nothing::default()).build().unwrap();
+    old.obtain(&spec("www.example")).await.unwrap();
+    let new = Pipeline::builder(authority(&second, "second"), Arc::clone(&store)).solver(Nothing::default());
+    let manager = Manager::builder(new.clock(Arc::new(clock.clone())).build().unwrap()).start();
+    manager.add(spec("www.example")).await.unwrap();
+    manager.settled().await.unwrap();
+    assert_eq!(second.certificates_issued(), 1);
+    tokio::time::sleep(DAY).await;
+    assert!(second.requests(Endpoint::RenewalInfo) < 10);
+    manager.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_that_was_deleted_is_had_anew() {
+    let clock = MovableClock::paced(start());
+    let ca = ca(&clock, Limits::none()).await;
+    let (flaky, store) = (Flaky::default(), memory());
+    flaky.broken.store(true, Ordering::SeqCst);
+    let build = || parts(&ca, &store).solver(Nothing::default()).deployer(flaky.clone()).build().unwrap();
+    let manager = Manager::builder(build()).start();
+    manager.add(spec("www.example")).await.unwrap();
+    manager.settled().await.unwrap();
+    let entry = format!("certificates/{}", spec("www.example").id()).parse().unwrap();
+    store.delete(&entry, &Condition::ANY).await.unwrap();
+    flaky.broken.store(false, Ordering::SeqCst);
+    tokio::time::sleep(DAY).await;
+    assert_eq!(ca.certificates_issued(), 2);
+    assert!(status_of(&manager, spec("www.example").id()).await.deployments["flaky"].current);
+    manager.shutdown().await;
 }

@@ -36,6 +36,8 @@ pub(super) struct Item {
     pub(super) group: Arc<str>,
     /// The ids of the deployers it is brought to.
     pub(super) deployers: Vec<String>,
+    /// The ids of the authorities it may be from.
+    pub(super) authorities: Vec<String>,
     /// The spec in short, to tell whether what is stored fits it.
     pub(super) wish: String,
     pub(super) upkeep: Upkeep,
@@ -85,7 +87,7 @@ impl Item {
             return Some(now);
         }
         let due = match self.upkeep.decide(self.spec.id(), policy) {
-            Some(decision) if self.upkeep.fits == self.wish && !self.begun => decision.at,
+            Some(decision) if self.fits() && !self.begun => decision.at,
             _ => now,
         };
         match self.trouble() {
@@ -93,6 +95,17 @@ impl Item {
             Some(trouble) if trouble.holds(now) => Some(due.max(trouble.retry_at)),
             _ => Some(due),
         }
+    }
+
+    /// Whether what is stored is what is wished for.
+    fn fits(&self) -> bool {
+        self.upkeep.fits == self.wish && self.is_from_ours()
+    }
+
+    /// Whether what is stored is from an authority there still is.
+    fn is_from_ours(&self) -> bool {
+        let authority = self.upkeep.current.as_ref().map(|current| &current.authority);
+        authority.is_some_and(|authority| self.authorities.contains(authority))
     }
 
     /// When to go on with a rotation.
@@ -127,7 +140,8 @@ impl Item {
     }
 
     fn ask_at(&self, policy: &RenewalPolicy, now: SystemTime) -> Option<SystemTime> {
-        let ari_id = self.upkeep.current.as_ref()?.ari_id.as_ref().filter(|_| policy.follow_suggestions)?;
+        let ari_id = self.upkeep.current.as_ref()?.ari_id.as_ref();
+        let ari_id = ari_id.filter(|_| policy.follow_suggestions && self.is_from_ours())?;
         match self.upkeep.suggestion.as_ref().filter(|known| known.is_of(ari_id)) {
             Some(known) if !known.is_stale(now) => Some(known.ask_again()),
             _ => Some(now),

@@ -239,6 +239,7 @@ impl Keeper {
             self.learn(&done.ended, position, &wait, now);
         }
         self.gate.leave(&wait.keys, now);
+        let policy = self.pipeline.policy.clone();
         let others = self.item(wait.slot).map_or(0, |item| self.candidates(&item.spec).len());
         let Some(item) = self.item_mut(wait.slot).filter(|item| item.generation == wait.generation) else {
             return;
@@ -267,6 +268,12 @@ impl Keeper {
             Ended::Well => {
                 item.begun &= task != Task::Issue;
                 item.compromised &= task != Task::Rotate;
+                // What ended well and is to be done again at once has changed nothing that is known: a store, or
+                // somebody else, is in the way. It must not be done in a circle.
+                if item.next(&policy, now) == Next::Now(task) {
+                    self.queue.schedule(wait.slot, now + BUSY);
+                    return;
+                }
             }
             Ended::Badly(error) => {
                 if matches!(task, Task::Issue | Task::Rotate) {
@@ -385,10 +392,13 @@ impl Keeper {
             return Ok(());
         }
         self.generations = self.generations.wrapping_add(1);
+        let authorities =
+            self.candidates(&spec).into_iter().filter_map(|place| self.pipeline.connections.get(place));
         let item = Item {
             wish,
             group,
             deployers,
+            authorities: authorities.map(|connection| connection.id().to_owned()).collect(),
             upkeep,
             expected,
             generation: self.generations,

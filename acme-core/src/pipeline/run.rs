@@ -201,8 +201,13 @@ impl Pipeline {
         let key = certificate_key(spec.id())?;
         let lease = lease::take(&*self.store, &key, LEASE, Duration::ZERO).await?;
         let work = async {
-            let Some((bundle, _)) = self.stored(spec.id()).await? else { return Ok(None) };
             let mut upkeep = self.known(spec.id()).await;
+            let Some((bundle, _)) = self.stored(spec.id()).await? else {
+                // Somebody has deleted it: it is to be had anew.
+                upkeep.current = None;
+                self.keep(spec.id(), &upkeep, &lease).await;
+                return Ok(None);
+            };
             upkeep.has(&bundle);
             let deployments = self.deploy(&bundle, Some(deployers), &mut upkeep, &lease).await?;
             self.keep(spec.id(), &upkeep, &lease).await;
