@@ -670,8 +670,8 @@ fn is_unsettled(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Unavailable)
 }
 
-/// Whether a refused order may be granted without `replaces`: all but the refusals that have to do with something
-/// else. A CA that is silent or broken has refused nothing.
+/// Whether a refused order may be granted without `replaces`: whatever the CA says in ACME's own words, but what has to
+/// do with something else. Pebble has an internal error for a certificate it cannot find yet.
 fn minds_replacement(error: &Error) -> bool {
     const ELSE: [&str; 7] = [
         "accountDoesNotExist",
@@ -682,10 +682,8 @@ fn minds_replacement(error: &Error) -> bool {
         "rejectedIdentifier",
         "userActionRequired",
     ];
-    error.problem().is_some_and(|problem| {
-        problem.status.is_some_and(|status| (400..500).contains(&status))
-            && !ELSE.contains(&problem.acme_type())
-    })
+    let said = error.problem().map(|problem| problem.acme_type());
+    said.is_some_and(|said| !said.is_empty() && !ELSE.contains(&said))
 }
 
 fn has_lost_account(error: &Error) -> bool {
