@@ -1,24 +1,23 @@
 //! The main path: one certificate from spec to bundle, read top-down.
 
+mod answer;
+pub(crate) mod cleanup;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{join_all, try_join_all};
-use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
-
+use self::cleanup::{Which, clean_up_quietly};
 use crate::budget::Wish;
 use crate::ca::account::Account;
 use crate::ca::{NewOrder, Polled};
 use crate::connection::Connection;
 use crate::effect::effect;
-use crate::journal::{Attempt, Journal, Presented};
-use crate::order::{
-    AuthorizationSnapshot, AuthorizationStatus, ChallengeStatus, OrderSnapshot, Step, next_step,
-};
+use crate::journal::{Attempt, Journal};
+use crate::order::{AuthorizationStatus, OrderSnapshot, Step, next_step};
 use crate::{
-    Bundle, CertificateSpec, Challenge, ChallengeKind, ChallengeSolver, Csr, Deadline, Error, ErrorKind,
-    Identifier, KeyAuthorization, Origin, Pipeline, Presentation, PrivateKey, Result, Retry, What,
+    Bundle, CertificateSpec, ChallengeKind, Csr, Deadline, Error, ErrorKind, Identifier, Origin, Pipeline,
+    PrivateKey, Result, Retry, What,
 };
 
 /// How often the CSR of one order is sent in one run.
@@ -27,8 +26,6 @@ const FINALIZE_ATTEMPTS: u32 = 3;
 /// The shortest pause before the CA is asked again.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
 
-/// How many challenges are presented, and answered, at once.
-const PARALLEL: usize = 4;
 /// How often an order that has become useless is given up for a new one, in one run.
 const FRESH_STARTS: usize = 2;
 
@@ -383,164 +380,6 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Answers these authorizations of the order.
-    async fn answer(&mut self, order: &OrderSnapshot, which: &[usize]) -> Result<()> {
-        let timeouts = *self.connection.ca.authority.timeouts();
-        let authorizations: Vec<&AuthorizationSnapshot> =
-            which.iter().filter_map(|position| order.authorizations.get(*position)).collect();
-
-        // Decide what to put up, and write it down.
-        let deadline = Deadline::after(timeouts.present);
-        let plans: Vec<_> = authorizations.iter().map(|authz| self.plan(authz, deadline).boxed()).collect();
-        let plans = try_join_all(plans).await?;
-        self.supersede(&plans).await;
-        for plan in &plans {
-            let presented = &mut self.journal.record.presented;
-            if !presented.iter().any(|old| plan.is_of(old)) {
-                presented.push(Presented::new(plan.authorization.clone(), plan.presentation.clone()));
-            }
-        }
-        self.journal.write("journal.intents").await?;
-
-        // Put it up.
-        let up: Vec<_> = plans.iter().map(|plan| plan.present(deadline).boxed()).collect();
-        // One that fails ends no other: what is dropped midway could still come into being, after the clean-up has found
-        // nothing to take away.
-        let up: Vec<Result<Presentation>> = stream::iter(up).buffered(PARALLEL).collect().await;
-        let now = self.pipeline.now();
-        let mut failed = None;
-        for (plan, presentation) in plans.iter().zip(up) {
-            let presentation = match presentation {
-                Ok(presentation) => presentation,
-                Err(error) => {
-                    // It may have been on its way: a clean-up at once could come before it.
-                    for presented in &mut self.journal.record.presented {
-                        if is_unsettled(&error) && plan.is_of(presented) {
-                            presented.told_at = Some(now);
-                        }
-                    }
-                    failed = failed.or(Some(error));
-                    continue;
-                }
-            };
-            let identifier = presentation.challenge().identifier.clone();
-            self.tell(What::ChallengePresented { identifier, kind: plan.solver.kind() });
-            for presented in &mut self.journal.record.presented {
-                if plan.is_of(presented) {
-                    presented.presentation = presentation.clone();
-                }
-            }
-        }
-        if let Some(error) = failed {
-            return Err(error);
-        }
-
-        // Wait once for all.
-        let started = Deadline::after(timeouts.ready);
-        let mut ready = Vec::new();
-        for presented in &self.journal.record.presented {
-            if let Some(plan) = plans.iter().find(|plan| plan.is_of(presented)) {
-                let seen = plan.solver.ready(&presented.presentation, started);
-                ready.push(started.run("solver.ready", "propagation", seen).boxed());
-            }
-        }
-        try_join_all(ready).await?;
-        self.tell(What::ChallengesReady { after: timeouts.ready.saturating_sub(started.remaining()) });
-
-        // Write down by what it can be taken away, and that the CA hears of it now; then tell.
-        let now = self.pipeline.now();
-        for presented in &mut self.journal.record.presented {
-            if plans.iter().any(|plan| plan.is_of(presented)) {
-                presented.told_at = Some(now);
-            }
-        }
-        self.journal.write("journal.told").await?;
-        let mut told = Vec::new();
-        for plan in plans.iter().filter(|plan| plan.untold) {
-            let told_one = self.connection.ca.respond(&self.account, &plan.challenge);
-            told.push(effect("challenge.respond", told_one).boxed());
-        }
-        stream::iter(told).buffer_unordered(PARALLEL).try_collect::<Vec<()>>().await?;
-        self.answered.extend(plans.into_iter().map(|plan| plan.authorization));
-        Ok(())
-    }
-
-    /// Chooses how to answer one authorization: as the journal says, or by the first solver that
-    /// fits one of the challenges offered and knows the name.
-    async fn plan(&self, authz: &AuthorizationSnapshot, deadline: Deadline) -> Result<Plan> {
-        let mut refused = None;
-        let allowed = self.allowed.get(&authz.identifier);
-        for solver in &self.pipeline.solvers {
-            if allowed.is_some_and(|kinds| !kinds.contains(&solver.kind())) {
-                continue;
-            }
-            let Some(offered) = authz.challenges.iter().find(|offered| offered.kind == solver.kind()) else {
-                continue;
-            };
-            let token = offered.token.as_deref().unwrap_or_default();
-            if token.is_empty() || !token.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-            {
-                return Err(Error::new(
-                    ErrorKind::Protocol,
-                    "issue.challenge",
-                    "the CA's token is not base64url (RFC 8555 section 8)",
-                )
-                .with("identifier", &authz.identifier)
-                .with("kind", &offered.kind));
-            }
-            let proof = KeyAuthorization::new(token, &self.account.thumbprint);
-            let challenge = Challenge::new(authz.identifier.clone(), offered.kind.clone(), token, proof);
-            let journaled = self.journal.record.presented.iter().find(|presented| {
-                presented.authorization == authz.url && *presented.presentation.challenge() == challenge
-            });
-            let presentation = match journaled {
-                Some(presented) => presented.presentation.clone(),
-                None => match deadline
-                    .run("solver.prepare", "prepare", solver.prepare(&challenge, deadline))
-                    .await
-                {
-                    Ok(presentation) => presentation,
-                    Err(error) if error.kind() == ErrorKind::ZoneNotFound => {
-                        refused = refused.or(Some(error));
-                        continue;
-                    }
-                    Err(error) => return Err(error),
-                },
-            };
-            return Ok(Plan {
-                solver: Arc::clone(solver),
-                authorization: authz.url.clone(),
-                challenge: offered.url.clone(),
-                untold: offered.status == ChallengeStatus::Pending,
-                presentation,
-            });
-        }
-        Err(refused.unwrap_or_else(|| {
-            let offered: Vec<&str> = authz.challenges.iter().map(|offered| offered.kind.as_str()).collect();
-            Error::new(
-                ErrorKind::Config,
-                "issue.challenge",
-                "no solver of this pipeline fits a challenge the CA offers",
-            )
-            .with("identifier", &authz.identifier)
-            .with("offered", offered.join(" "))
-            .with_hint("wildcards need dns-01; addresses need http-01 or tls-alpn-01")
-        }))
-    }
-
-    /// Takes away what an earlier run put up for the same authorizations by other challenges: with other solvers, or
-    /// another account key. What cannot be taken away stays in the journal, beside what is put up now.
-    async fn supersede(&mut self, plans: &[Plan]) {
-        let (old, kept) = std::mem::take(&mut self.journal.record.presented).into_iter().partition(|old| {
-            plans.iter().any(|plan| plan.authorization == old.authorization && !plan.is_of(old))
-        });
-        self.journal.record.presented = kept;
-        let left = take_away_all(self.pipeline, &mut self.journal, old).await;
-        if let Some(error) = left {
-            tracing::warn!(%error, "what an earlier run put up is left for a later clean-up");
-        }
-    }
-
     fn attempt(&self) -> Result<&Attempt> {
         self.journal.record.attempt.as_ref().ok_or_else(no_attempt)
     }
@@ -554,120 +393,8 @@ impl<'a> Run<'a> {
     }
 }
 
-/// How one authorization is answered.
-struct Plan {
-    solver: Arc<dyn ChallengeSolver>,
-    authorization: String,
-    challenge: String,
-    /// The CA still waits to be told.
-    untold: bool,
-    presentation: Presentation,
-}
-
-impl Plan {
-    /// Whether the journal's entry is what this plan puts up.
-    fn is_of(&self, presented: &Presented) -> bool {
-        self.authorization == presented.authorization
-            && self.presentation.challenge() == presented.presentation.challenge()
-    }
-
-    async fn present(&self, deadline: Deadline) -> Result<Presentation> {
-        let work =
-            deadline.run("solver.present", "present", self.solver.present(&self.presentation, deadline));
-        effect("challenge.present", work).await
-    }
-}
-
-/// What a clean-up takes away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Which {
-    /// Everything the journal names.
-    All,
-    /// Everything but what a CA that was told a short while ago may still be looking at.
-    NotNeeded,
-}
-
-/// Takes away what the journal names, and writes down what is gone. What cannot be taken away stays in the journal, and
-/// the first reason is answered.
-///
-/// # Errors
-/// Only if the journal cannot be written.
-pub(crate) async fn clean_up(
-    pipeline: &Pipeline,
-    journal: &mut Journal<'_>,
-    which: Which,
-) -> Result<Option<Error>> {
-    let (now, patience) = (pipeline.now(), pipeline.timeouts().poll);
-    let (kept, presented): (Vec<_>, Vec<_>) = std::mem::take(&mut journal.record.presented)
-        .into_iter()
-        .partition(|presented| which == Which::NotNeeded && presented.may_be_needed(now, patience));
-    journal.record.presented = kept;
-    if presented.is_empty() {
-        return Ok(None);
-    }
-    let left = take_away_all(pipeline, journal, presented).await;
-    journal.write("journal.cleaned").await?;
-    Ok(left)
-}
-
-/// Takes these away; what cannot be goes back into the journal's record, and the first reason is answered.
-async fn take_away_all(
-    pipeline: &Pipeline,
-    journal: &mut Journal<'_>,
-    presented: Vec<Presented>,
-) -> Option<Error> {
-    let deadline = Deadline::after(pipeline.timeouts().cleanup);
-    let work: Vec<_> =
-        presented.iter().map(|presented| take_away(pipeline, presented, deadline).boxed()).collect();
-    let work = join_all(work).await;
-    let mut left = None;
-    for (presented, gone) in presented.into_iter().zip(work) {
-        let identifier = presented.presentation.challenge().identifier.clone();
-        match gone {
-            Ok(()) => pipeline.tell(&journal.record.certificate, What::ChallengeCleaned { identifier }),
-            Err(error) => {
-                let told = What::CleanupFailed { identifier, error: error.to_string() };
-                pipeline.tell(&journal.record.certificate, told);
-                journal.record.presented.push(presented);
-                left = left.or(Some(error));
-            }
-        }
-    }
-    left
-}
-
-/// As [`clean_up`], where what stays behind must not stand in the certificate's way: it has been
-/// told as an event and is in the journal.
-pub(crate) async fn clean_up_quietly(
-    pipeline: &Pipeline,
-    journal: &mut Journal<'_>,
-    which: Which,
-) -> Result<()> {
-    clean_up(pipeline, journal, which).await.map(drop)
-}
-
-async fn take_away(pipeline: &Pipeline, presented: &Presented, deadline: Deadline) -> Result<()> {
-    let kind = &presented.presentation.challenge().kind;
-    let Some(solver) = pipeline.solvers.iter().find(|solver| solver.kind() == *kind) else {
-        return Err(Error::new(
-            ErrorKind::Config,
-            "issue.cleanup",
-            "no solver of this pipeline can take this away",
-        )
-        .with("kind", kind)
-        .with_hint("run once with the solver that presented it"));
-    };
-    let work = deadline.run("solver.cleanup", "cleanup", solver.cleanup(&presented.presentation, deadline));
-    effect("challenge.cleanup", work).await
-}
-
 fn is_pending(order: &OrderSnapshot) -> bool {
     order.status == crate::order::OrderStatus::Pending
-}
-
-/// Whether what failed may have been done, or be done yet.
-fn is_unsettled(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Unavailable)
 }
 
 /// Whether a refused order may be granted without `replaces`: whatever the CA says in ACME's own words, but what has to

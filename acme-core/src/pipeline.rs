@@ -11,13 +11,12 @@ use crate::budget::plan::{Plan, plan};
 use crate::budget::{Left, Wish};
 use crate::connection::Connection;
 use crate::dns::Resolver;
-use crate::issue::Which;
+use crate::issue::cleanup::{self, Which};
 use crate::journal::Journal;
 use crate::renewal::RenewalPolicy;
 use crate::{
     Authority, Bundle, CertificateId, CertificateSpec, ChallengeKind, ChallengeSolver, Clock, Deployer,
-    Error, ErrorKind, Event, Observer, Outcome, Result, Store, StoreKey, SystemClock, Timeouts, What, issue,
-    lease,
+    Error, ErrorKind, Event, Observer, Outcome, Result, Store, StoreKey, SystemClock, Timeouts, What, lease,
 };
 pub(crate) use run::Order;
 
@@ -295,7 +294,7 @@ impl Pipeline {
         let work = async {
             let mut journal = Journal::open(&*self.store, &lease, id).await?;
             let before = journal.record.presented.len();
-            let left = issue::clean_up(self, &mut journal, Which::NotNeeded).await?;
+            let left = cleanup::clean_up(self, &mut journal, Which::NotNeeded).await?;
             let swept = before - journal.record.presented.len();
             if journal.record.attempt.is_none() && journal.record.presented.is_empty() {
                 journal.close().await?;

@@ -164,7 +164,7 @@ async fn a_ca_that_says_nothing_sensible_leaves_it_to_the_lifetime() {
         let asked = world.ca.faults().hits_of(struck);
         world.obtain().await;
         assert_eq!(world.ca.faults().hits_of(struck), asked, "{name}");
-        let left = by_lifetime.duration_since(world.clock.now()).unwrap();
+        let left = next.renew_at.duration_since(world.clock.now()).unwrap();
         world.clock.advance(left + 2 * DAY);
         assert!(world.obtain().await.fresh, "{name}");
     }

@@ -10,7 +10,8 @@ use crate::ca::account::Account;
 use crate::connection::Connection;
 use crate::dns::{CaaRequest, check_caa};
 use crate::effect::effect;
-use crate::issue::{Allowed, Replaced, Run, Which};
+use crate::issue::cleanup::{self, Which};
+use crate::issue::{Allowed, Replaced, Run};
 use crate::journal::Journal;
 use crate::key::key_type;
 use crate::renewal::upkeep::{Current, Upkeep};
@@ -72,7 +73,7 @@ impl Pipeline {
         let ended = matches!((&stored, &journal.record.attempt), (Some((bundle, _)), Some(attempt))
             if attempt.order.as_deref() == Some(bundle.origin().order.as_str()));
         if ended {
-            issue::clean_up_quietly(self, &mut journal, Which::All).await?;
+            cleanup::clean_up_quietly(self, &mut journal, Which::All).await?;
             journal.close().await?;
         }
         let done = stored.as_ref().filter(|(bundle, version)| {
@@ -85,7 +86,7 @@ impl Pipeline {
         });
         let (bundle, fresh) = match done {
             Some((bundle, _)) => {
-                issue::clean_up_quietly(self, &mut journal, Which::All).await?;
+                cleanup::clean_up_quietly(self, &mut journal, Which::All).await?;
                 journal.close().await?;
                 (bundle.clone(), false)
             }
@@ -134,7 +135,7 @@ impl Pipeline {
         let (account, allowed) = match ready.await {
             Ok(ready) => ready,
             Err(error) => {
-                let cleaned = issue::clean_up_quietly(self, &mut journal, Which::NotNeeded).await;
+                let cleaned = cleanup::clean_up_quietly(self, &mut journal, Which::NotNeeded).await;
                 if let Err(second) = cleaned {
                     tracing::warn!(error = %second, "what is gone could not be written down");
                 }
