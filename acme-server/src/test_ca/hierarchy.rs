@@ -194,7 +194,7 @@ impl Issuer for Hierarchy {
     /// revoked certificate.
     async fn renewal_info(&self, leaf_der: &[u8]) -> Result<Option<RenewalInfo>, Problem> {
         let now = self.clock.now();
-        let notes = self.notes();
+        let mut notes = self.notes();
         if notes.revoked.contains_key(leaf_der) {
             let window = RenewalInfo::new(now - HOUR, now - HOUR / 2);
             return Ok(Some(window.with_explanation("https://ca.example.test/revoked")));
@@ -202,7 +202,7 @@ impl Issuer for Hierarchy {
         if let Some(window) = notes.windows.get(leaf_der) {
             return Ok(Some(window.clone()));
         }
-        Ok(facts(leaf_der).and_then(|facts| {
+        let window = facts(leaf_der).and_then(|facts| {
             let lifetime = facts.not_after.duration_since(facts.not_before).ok()?;
             let middle = match lifetime < 10 * 24 * HOUR {
                 true => lifetime / 2,
@@ -210,7 +210,10 @@ impl Issuer for Hierarchy {
             };
             let ideal = facts.not_before.checked_add(middle)?;
             Some(RenewalInfo::new(ideal.checked_sub(lifetime / 100)?, ideal.checked_add(lifetime / 100)?))
-        }))
+        });
+        // It is asked for again and again.
+        notes.windows.extend(window.clone().map(|window| (leaf_der.to_vec(), window)));
+        Ok(window)
     }
 }
 
