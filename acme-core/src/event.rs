@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+use crate::backoff::Trouble;
 use crate::{CertificateId, ChallengeKind, Identifier, Outcome};
 
 /// Something that has happened to one certificate. Past tense, no secrets.
@@ -98,6 +99,11 @@ pub enum What {
         deployer: String,
         /// Why, and what is served now.
         error: String,
+    },
+    /// It could not be had: told by a [`Manager`](crate::Manager), which tries again when it says.
+    Failed {
+        /// What went wrong, how often, and when it is tried again.
+        trouble: Trouble,
     },
     /// The CA suggests when to renew (RFC 9773), or suggests another time than before.
     RenewalSuggested {

@@ -66,12 +66,13 @@ pub struct Managed {
     spec: CertificateSpec,
     group: String,
     deployers: Option<Vec<String>>,
+    at_once: bool,
 }
 
 impl Managed {
     /// In no group, and brought to all deployers of the pipeline.
     pub fn new(spec: CertificateSpec) -> Self {
-        Self { spec, group: String::new(), deployers: None }
+        Self { spec, group: String::new(), deployers: None, at_once: false }
     }
 
     /// In a group such as a tenant: groups take turns where there is more to do than can be done.
@@ -85,6 +86,13 @@ impl Managed {
     #[must_use]
     pub fn deployers<T: Into<String>>(mut self, ids: impl IntoIterator<Item = T>) -> Self {
         self.deployers = Some(ids.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Ordered when it is added, as if by [`Manager::force`].
+    #[must_use]
+    pub fn at_once(mut self) -> Self {
+        self.at_once = true;
         self
     }
 }
@@ -102,6 +110,7 @@ pub struct ManagerBuilder {
     pipeline: Pipeline,
     caps: Caps,
     grace: Duration,
+    looks_again: bool,
 }
 
 impl ManagerBuilder {
@@ -130,6 +139,13 @@ impl ManagerBuilder {
         self
     }
 
+    /// Has each certificate brought to its deployers when it is added, also where it was served last: what somebody has
+    /// changed there since is put right. Without this, what is known to be served is left alone.
+    pub fn deploy_when_added(mut self) -> Self {
+        self.looks_again = true;
+        self
+    }
+
     /// Starts it, with no certificate yet.
     ///
     /// # Panics
@@ -143,7 +159,7 @@ impl ManagerBuilder {
             // Nobody listens, at times.
             teller.send(event.clone()).ok();
         }));
-        let keeper = Keeper::new(Arc::new(pipeline), self.caps, self.grace, inbox);
+        let keeper = Keeper::new(Arc::new(pipeline), self.caps, self.grace, self.looks_again, inbox);
         #[expect(
             clippy::disallowed_methods,
             reason = "the Manager owns the task: it awaits it, or ends it when dropped"
@@ -157,7 +173,7 @@ impl Manager {
     /// Starts with the parts to be used for all certificates.
     pub fn builder(pipeline: Pipeline) -> ManagerBuilder {
         let caps = Caps { all: 16, authority: 16, zone: 4, asking: 16 };
-        ManagerBuilder { pipeline, caps, grace: Duration::from_secs(30) }
+        ManagerBuilder { pipeline, caps, grace: Duration::from_secs(30), looks_again: false }
     }
 
     /// Looks after a certificate from now on; one of the same id is changed.

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Csr, Error, ErrorKind, Identifier, KeyType, Result};
+use crate::{ChallengeKind, Csr, Error, ErrorKind, Identifier, KeyType, Result};
 
 /// The wish for one certificate. Names are normalised and duplicates merged on construction.
 ///
@@ -26,6 +26,8 @@ pub struct CertificateSpec {
     profile: Option<String>,
     preferred_chain: Option<String>,
     authority: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    challenge: Option<ChallengeKind>,
 }
 
 impl CertificateSpec {
@@ -72,6 +74,7 @@ impl CertificateSpec {
             profile: None,
             preferred_chain: None,
             authority: None,
+            challenge: None,
         })
     }
 
@@ -111,6 +114,14 @@ impl CertificateSpec {
     #[must_use]
     pub fn authority(mut self, id: impl Into<String>) -> Self {
         self.authority = Some(id.into());
+        self
+    }
+
+    /// Has control of the names proved by this kind of challenge alone, rather than by whichever the CA offers and the
+    /// pipeline has a solver for.
+    #[must_use]
+    pub fn challenge(mut self, kind: ChallengeKind) -> Self {
+        self.challenge = Some(kind);
         self
     }
 
@@ -156,6 +167,11 @@ impl CertificateSpec {
     /// The authority asked for.
     pub fn wanted_authority(&self) -> Option<&str> {
         self.authority.as_deref()
+    }
+
+    /// The kind of challenge asked for.
+    pub fn wanted_challenge(&self) -> Option<&ChallengeKind> {
+        self.challenge.as_ref()
     }
 }
 

@@ -82,5 +82,5 @@ pub use problem::{Problem, ProblemType};
 pub use server::{AcmeServer, ServerBuilder, Settings};
 pub use state::{Change, MemoryState, State};
 #[cfg(feature = "test-ca")]
-pub use test_ca::{TestCa, TestCaBuilder};
+pub use test_ca::{NoProof, TestCa, TestCaBuilder};
 pub use validator::{Validation, Validator};

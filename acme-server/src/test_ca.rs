@@ -2,6 +2,7 @@
 
 mod hierarchy;
 mod in_process;
+mod no_proof;
 mod serve;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use crate::validation::{AlwaysValid, RealValidator, ValidationConfig};
 use crate::{AcmeServer, Endpoint, MemoryState, MovableClock, RenewalInfo, Settings, Validator};
 
 use hierarchy::{Hierarchy, Profile};
+pub use no_proof::NoProof;
 use serve::Service;
 
 /// A CA for tests: real RFC 8555 by HTTPS on loopback, real validation, certificates from roots made when it starts.

@@ -21,10 +21,12 @@
 //!     names = ["www.example.com"]
 //! "#, "/etc/acme")?;
 //! let setup = config.build().await?;
+//! let manager = acmekit::Manager::builder(setup.pipeline()?).start();
 //! for certificate in setup.certificates() {
-//!     let issuance = setup.pipeline(certificate)?.obtain(&certificate.spec).await?;
-//!     println!("{} until {:?}", certificate.spec.id(), issuance.bundle.facts().not_after);
+//!     manager.add(certificate).await?;
 //! }
+//! manager.settled().await?; // for a cron job, this is all
+//! manager.shutdown().await;
 //! setup.close().await;
 //! # Ok(()) }
 //! ```

@@ -10,11 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use acmekit_core::manager::queue::DueQueue;
 use acmekit_core::stores::FileStore;
-use acmekit_core::{
-    Authority, CertificateSpec, Challenge, ChallengeKind, ChallengeSolver, Deadline, Manager, Pipeline,
-    Presentation, Result, Store, async_trait,
-};
-use acmekit_server::TestCa;
+use acmekit_core::{Authority, CertificateSpec, Manager, Pipeline, Store};
+use acmekit_server::{NoProof, TestCa};
 use criterion::{Criterion, criterion_group, criterion_main};
 
 fn at(slot: u32) -> SystemTime {
@@ -61,29 +58,6 @@ fn queue(c: &mut Criterion) {
     group.finish();
 }
 
-/// Answers nothing.
-#[derive(Debug)]
-struct Nothing;
-
-#[async_trait]
-impl ChallengeSolver for Nothing {
-    fn kind(&self) -> ChallengeKind {
-        ChallengeKind::Dns01
-    }
-    async fn prepare(&self, challenge: &Challenge, _: Deadline) -> Result<Presentation> {
-        Ok(Presentation::new(challenge.clone()))
-    }
-    async fn present(&self, presentation: &Presentation, _: Deadline) -> Result<Presentation> {
-        Ok(presentation.clone())
-    }
-    async fn ready(&self, _: &Presentation, _: Deadline) -> Result<()> {
-        Ok(())
-    }
-    async fn cleanup(&self, _: &Presentation, _: Deadline) -> Result<()> {
-        Ok(())
-    }
-}
-
 const FLEET: usize = 300;
 
 fn start(c: &mut Criterion) {
@@ -94,7 +68,7 @@ fn start(c: &mut Criterion) {
     let pipeline = || {
         let authority =
             Authority::custom(&ca.directory_url()).unwrap().agree_to_terms().through(ca.in_process());
-        Pipeline::builder(authority, Arc::clone(&store)).solver(Nothing).build().unwrap()
+        Pipeline::builder(authority, Arc::clone(&store)).solver(NoProof::default()).build().unwrap()
     };
     let specs: Vec<CertificateSpec> =
         (0..FLEET).map(|n| CertificateSpec::new([format!("n{n}.example")]).unwrap()).collect();

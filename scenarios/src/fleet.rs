@@ -9,7 +9,7 @@ use acmekit::stores::FileStore;
 use acmekit::{Authority, CertificateSpec, Clock, Manager, Pipeline, Result, SystemClock};
 use serde::{Deserialize, Serialize};
 
-use crate::Nothing;
+use crate::NoProof;
 
 /// What the process is to look after.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -64,7 +64,7 @@ pub async fn run(fleet: &Fleet) -> Result<Infallible> {
         .agree_to_terms();
     let store = Arc::new(FileStore::open(&fleet.store).await?);
     let pipeline = Pipeline::builder(authority, store)
-        .solver(Nothing)
+        .solver(NoProof::default())
         .clock(Arc::new(FileClock(fleet.ahead.clone())))
         .build()?;
     let manager = Manager::builder(pipeline).start();

@@ -14,11 +14,19 @@ use std::time::Duration;
 use acmekit::dns::Resolver;
 use acmekit::rfc2136::{Config, Key, Rfc2136};
 use acmekit::solvers::Dns01;
-use acmekit::{
-    Authority, Challenge, ChallengeKind, ChallengeSolver, Deadline, Event, Presentation, Result, Timeouts,
-    async_trait,
-};
+use acmekit::{Authority, Event, Result, Timeouts};
+pub use acmekit_server::NoProof;
 use acmekit_testbed::{Bind, Pebble, TestbedError, TsigAlgorithm};
+
+/// What a program of these tests is to do: its one argument names a file that says so, in JSON.
+///
+/// # Errors
+/// What is wrong with the argument or the file.
+pub fn task<T: serde::de::DeserializeOwned>() -> std::result::Result<T, String> {
+    let path = std::env::args().nth(1).ok_or("there is no argument: the path of a task in JSON")?;
+    let task = std::fs::read(&path).map_err(|error| format!("{path}: {error}"))?;
+    serde_json::from_slice(&task).map_err(|error| format!("{path}: {error}"))
+}
 
 /// The CA as an authority: trusted, agreed to, with deadlines fit for a test.
 ///
@@ -125,30 +133,6 @@ impl World {
         let mut left = self.dns.txt_records("example.test").await?;
         left.extend(self.dns.txt_records("other.test").await?);
         Ok(left)
-    }
-}
-
-/// Answers nothing, for a CA that takes every challenge for fulfilled.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct Nothing;
-
-#[async_trait]
-impl ChallengeSolver for Nothing {
-    fn kind(&self) -> ChallengeKind {
-        ChallengeKind::Dns01
-    }
-    async fn prepare(&self, challenge: &Challenge, _: Deadline) -> Result<Presentation> {
-        Ok(Presentation::new(challenge.clone()))
-    }
-    async fn present(&self, presentation: &Presentation, _: Deadline) -> Result<Presentation> {
-        Ok(presentation.clone())
-    }
-    async fn ready(&self, _: &Presentation, _: Deadline) -> Result<()> {
-        Ok(())
-    }
-    async fn cleanup(&self, _: &Presentation, _: Deadline) -> Result<()> {
-        Ok(())
     }
 }
 

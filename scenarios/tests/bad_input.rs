@@ -14,7 +14,7 @@ use acmekit::{
     Authority, CertificateSpec, Challenge, ChallengeKind, ChallengeSolver, Csr, Deadline, Error, ErrorKind,
     KeyType, Pipeline, Presentation, PrivateKey, Result, Store, async_trait,
 };
-use acmekit_scenarios::{Nothing, authority, dns01, resolver, timeouts};
+use acmekit_scenarios::{NoProof, authority, dns01, resolver, timeouts};
 use acmekit_testbed::{Bind, Nginx, Pebble};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
@@ -138,13 +138,13 @@ async fn an_external_account_key_that_is_wrong_leaves_no_account() {
     let spec = spec(&["example.test"]);
     clear("no base64", &with("not a key!").unwrap_err(), ErrorKind::Config, &["EAB key"], &["not a key!"]);
 
-    let acme = on(folder.path(), with(wrong).unwrap(), Nothing::default()).await.unwrap();
+    let acme = on(folder.path(), with(wrong).unwrap(), NoProof::default()).await.unwrap();
     let error = acme.obtain(&spec).await.unwrap_err();
     clear("wrong key", &error, error.kind(), &["kid-1", "newAccount"], &[wrong]);
     assert!(matches!(error.kind(), ErrorKind::Auth | ErrorKind::Protocol), "{}", error.report());
     assert_eq!((ca.accounts(), ca.orders()), (0, 0));
 
-    let acme = on(folder.path(), with(key).unwrap(), Nothing::default()).await.unwrap();
+    let acme = on(folder.path(), with(key).unwrap(), NoProof::default()).await.unwrap();
     acme.obtain(&spec).await.unwrap();
     assert_eq!((ca.accounts(), ca.orders(), half_written(folder.path())), (1, 1, 0));
 }
@@ -213,7 +213,7 @@ async fn a_directory_url_where_something_else_answers() {
         // The same id as the right one: what is mistyped must not stand in its way.
         let wrong = Authority::custom(url).unwrap().with_id("pebble").agree_to_terms();
         let wrong = wrong.extra_roots_pem(root).unwrap();
-        let acme = on(folder.path(), wrong.with_timeouts(timeouts()), Nothing::default()).await.unwrap();
+        let acme = on(folder.path(), wrong.with_timeouts(timeouts()), NoProof::default()).await.unwrap();
         let error = acme.obtain(&spec(&["example.test"])).await.unwrap_err();
         clear(case, &error, kind, &["directory", url], &[]);
         assert_eq!((ca.accounts(), ca.orders()), (0, 0), "{case}");
@@ -221,7 +221,7 @@ async fn a_directory_url_where_something_else_answers() {
     let error = Authority::custom("http://127.0.0.1/dir").unwrap_err();
     clear("not HTTPS", &error, ErrorKind::Config, &["http://127.0.0.1/dir"], &[]);
 
-    let acme = on(folder.path(), authority(&ca).unwrap(), Nothing::default()).await.unwrap();
+    let acme = on(folder.path(), authority(&ca).unwrap(), NoProof::default()).await.unwrap();
     acme.obtain(&spec(&["example.test"])).await.unwrap();
     assert_eq!((ca.accounts(), ca.orders(), half_written(folder.path())), (1, 1, 0));
 }
@@ -238,7 +238,7 @@ async fn a_store_folder_that_cannot_be_written() {
     clear("below a file", &error, ErrorKind::Storage, &[&below.display().to_string()], &[]);
 
     let folder = place.path().join("store");
-    let acme = on(&folder, authority(&ca).unwrap(), Nothing::default()).await.unwrap();
+    let acme = on(&folder, authority(&ca).unwrap(), NoProof::default()).await.unwrap();
     std::fs::rename(&folder, place.path().join("moved")).unwrap();
     let error = acme.obtain(&spec(&["example.test"])).await.unwrap_err();
     clear("moved away", &error, ErrorKind::Storage, &[&folder.display().to_string()], &[]);
@@ -294,7 +294,7 @@ async fn a_damaged_entry_is_named_and_nothing_is_ordered() {
             let stuck = on(folder.path(), ids.clone(), NeverSeen).await.unwrap();
             stuck.obtain(&wanted).await.unwrap_err();
         } else {
-            let first = on(folder.path(), ids.clone(), Nothing::default()).await.unwrap();
+            let first = on(folder.path(), ids.clone(), NoProof::default()).await.unwrap();
             first.obtain(&wanted).await.unwrap();
         }
         let orders = ca.orders();
@@ -306,7 +306,7 @@ async fn a_damaged_entry_is_named_and_nothing_is_ordered() {
 
         // The account is needed only for what is not served from the store.
         let run = async || {
-            let acme = on(folder.path(), ids.clone(), Nothing::default()).await.unwrap();
+            let acme = on(folder.path(), ids.clone(), NoProof::default()).await.unwrap();
             if kind == "accounts" { acme.renew(&wanted).await } else { acme.obtain(&wanted).await }
         };
         for _ in 0..2 {
@@ -348,7 +348,7 @@ async fn a_full_disk_costs_neither_the_account_nor_the_certificate() {
         assert!(!said.contains("PRIVATE KEY"), "limit {limit}: a secret is shown");
         assert_eq!(half_written(&store), 0, "limit {limit}");
 
-        let acme = on(&store, authority(&ca).unwrap(), Nothing::default()).await.unwrap();
+        let acme = on(&store, authority(&ca).unwrap(), NoProof::default()).await.unwrap();
         acme.obtain(&spec(&["example.test"])).await.unwrap();
         assert_eq!((ca.accounts(), ca.issued_certificates()), (1, 1), "limit {limit}");
         assert!(!acme.obtain(&spec(&["example.test"])).await.unwrap().fresh, "limit {limit}");
@@ -365,7 +365,7 @@ async fn child_that_runs_out_of_space() {
     let ca = ca.extra_roots_pem(&std::env::var("ACMEKIT_TEST_ROOT").unwrap()).unwrap();
     let store: Arc<dyn Store> =
         Arc::new(FileStore::open(std::env::var("ACMEKIT_TEST_STORE").unwrap()).await.unwrap());
-    let acme = Pipeline::builder(ca, store).solver(Nothing::default()).build().unwrap();
+    let acme = Pipeline::builder(ca, store).solver(NoProof::default()).build().unwrap();
     setrlimit(Resource::Fsize, Rlimit { current: limit, maximum: limit }).unwrap();
     match acme.obtain(&spec(&["example.test"])).await {
         Ok(_) => eprintln!("> enough"),

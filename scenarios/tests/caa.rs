@@ -10,7 +10,7 @@ use acmekit::dns::{CaaRequest, check_caa};
 use acmekit::solvers::{Http01, Http01Responder};
 use acmekit::stores::MemoryStore;
 use acmekit::{CertificateSpec, ChallengeKind, Deadline, Error, ErrorKind, Identifier, Pipeline, Retry};
-use acmekit_scenarios::{Nothing, Recorder, resolver, trusted};
+use acmekit_scenarios::{NoProof, Recorder, resolver, trusted};
 use acmekit_server::TestCa;
 use acmekit_testbed::Bind;
 
@@ -246,7 +246,7 @@ async fn what_the_records_forbid_is_not_ordered_and_what_they_ask_for_is_used() 
     let authority = trusted(&ca.directory_url(), ca.root_pem()).unwrap();
     let seen = Recorder::default();
     let acme = Pipeline::builder(authority, Arc::new(MemoryStore::new()))
-        .solver(Nothing::default())
+        .solver(NoProof::default())
         .solver(Http01::new(Http01Responder::default()))
         .caa(resolver(&dns).unwrap())
         .observer(seen.observer())

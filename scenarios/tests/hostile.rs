@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use acmekit::stores::MemoryStore;
 use acmekit::{Authority, CertificateSpec, Error, ErrorKind, Pipeline, Retry};
-use acmekit_scenarios::{Nothing, timeouts};
+use acmekit_scenarios::{NoProof, timeouts};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -76,7 +76,7 @@ impl Fake {
             .agree_to_terms()
             .with_timeouts(timeouts());
         let acme = Pipeline::builder(authority, Arc::new(MemoryStore::new()))
-            .solver(Nothing::default())
+            .solver(NoProof::default())
             .build()
             .unwrap();
         let started = Instant::now();

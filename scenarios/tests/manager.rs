@@ -10,15 +10,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use acmekit::backoff::Class;
 use acmekit::limits::{Limit, Limits};
-use acmekit::manager::{Heard, State, Status};
+use acmekit::manager::{Heard, Managed, State, Status};
 use acmekit::renewal::Reason;
 use acmekit::stores::MemoryStore;
 use acmekit::{
     Authority, Bundle, CertificateId, CertificateSpec, Challenge, ChallengeKind, ChallengeSolver, Clock,
-    Condition, Deadline, Deployer, Error, ErrorKind, KeyType, Manager, Outcome, Pipeline, PipelineBuilder,
-    Presentation, Result, Store, async_trait,
+    Condition, Deadline, Deployer, Error, ErrorKind, KeyType, Manager, ManagerBuilder, Outcome, Pipeline,
+    PipelineBuilder, Presentation, Result, Store, What, async_trait,
 };
-use acmekit_scenarios::Nothing;
+use acmekit_scenarios::NoProof;
 use acmekit_server::faults::{Fault, presets};
 use acmekit_server::{Endpoint, MovableClock, RenewalInfo, TestCa};
 
@@ -40,6 +40,16 @@ fn authority(ca: &TestCa, id: &str) -> Authority {
 
 fn parts(ca: &TestCa, store: &Arc<dyn Store>) -> PipelineBuilder {
     Pipeline::builder(authority(ca, "first"), Arc::clone(store)).clock(Arc::new(ca.clock().clone()))
+}
+
+fn plain(ca: &TestCa, store: &Arc<dyn Store>) -> Manager {
+    Manager::builder(parts(ca, store).solver(NoProof::default()).build().unwrap()).start()
+}
+
+/// A manager that falls back to the second CA.
+fn over_two(first: &TestCa, second: &TestCa) -> ManagerBuilder {
+    let parts = parts(first, &memory()).fall_back_to(authority(second, "second"));
+    Manager::builder(parts.solver(NoProof::default()).build().unwrap())
 }
 
 fn memory() -> Arc<dyn Store> {
@@ -73,7 +83,7 @@ async fn until(manager: &Manager, limit: Duration, fits: impl Fn(&Status) -> boo
 async fn certificates_are_got_and_renewed_in_their_time() {
     let clock = MovableClock::paced(start());
     let ca = ca(&clock, Limits::none()).await;
-    let manager = Manager::builder(parts(&ca, &memory()).solver(Nothing::default()).build().unwrap()).start();
+    let manager = plain(&ca, &memory());
     for n in 0..20 {
         manager.add(spec(&format!("n{n}.example"))).await.unwrap();
     }
@@ -177,7 +187,7 @@ async fn a_name_that_fails_holds_nobody_back_and_is_tried_less_and_less_often() 
 async fn certificates_are_added_changed_paused_forced_and_removed_at_any_time() {
     let clock = MovableClock::paced(start());
     let ca = ca(&clock, Limits::none()).await;
-    let manager = Manager::builder(parts(&ca, &memory()).solver(Nothing::default()).build().unwrap()).start();
+    let manager = plain(&ca, &memory());
     let before = spec("www.example").named("web").unwrap();
     let after = CertificateSpec::new(["www.example", "new.example"]).unwrap().named("web").unwrap();
     let id = before.id().clone();
@@ -220,7 +230,7 @@ async fn more_than_the_limits_allow_is_got_as_early_as_they_allow_and_never_refu
     let authority = authority(&ca, "first").with_limits(limits);
     let pipeline = Pipeline::builder(authority, memory())
         .clock(Arc::new(clock.clone()))
-        .solver(Nothing::default())
+        .solver(NoProof::default())
         .build()
         .unwrap();
     let specs: Vec<CertificateSpec> = (0..60)
@@ -246,8 +256,7 @@ async fn what_was_begun_before_a_restart_goes_on_and_nothing_is_ordered_twice() 
     let ca = ca(&clock, Limits::none()).await;
     let store = memory();
     for round in 0..40 {
-        let manager =
-            Manager::builder(parts(&ca, &store).solver(Nothing::default()).build().unwrap()).start();
+        let manager = plain(&ca, &store);
         for n in 0..30 {
             manager.add(spec(&format!("n{n}.example"))).await.unwrap();
         }
@@ -257,7 +266,7 @@ async fn what_was_begun_before_a_restart_goes_on_and_nothing_is_ordered_twice() 
         }
         drop(manager);
     }
-    let manager = Manager::builder(parts(&ca, &store).solver(Nothing::default()).build().unwrap()).start();
+    let manager = plain(&ca, &store);
     for n in 0..30 {
         manager.add(spec(&format!("n{n}.example"))).await.unwrap();
     }
@@ -272,7 +281,7 @@ async fn two_managers_on_one_store_issue_each_certificate_once() {
     let clock = MovableClock::paced(start());
     let ca = ca(&clock, Limits::none()).await;
     let store = memory();
-    let build = || Manager::builder(parts(&ca, &store).solver(Nothing::default()).build().unwrap()).start();
+    let build = || plain(&ca, &store);
     let managers = [build(), build(), build()];
     for n in 0..30 {
         for manager in &managers {
@@ -294,16 +303,14 @@ async fn two_managers_on_one_store_issue_each_certificate_once() {
 async fn while_a_ca_is_down_the_next_one_issues_and_then_the_first_again() {
     let clock = MovableClock::paced(start());
     let (first, second) = (ca(&clock, Limits::none()).await, ca(&clock, Limits::none()).await);
-    let pipeline = parts(&first, &memory())
-        .fall_back_to(authority(&second, "second"))
-        .solver(Nothing::default())
-        .build()
-        .unwrap();
-    let manager = Manager::builder(pipeline).start();
+    let manager = over_two(&first, &second).start();
     first.faults().add(Fault::everywhere(presets::html_502()).always());
     for n in 0..20 {
         manager.add(spec(&format!("n{n}.example"))).await.unwrap();
     }
+    // But for those by which it was found out nobody waits.
+    manager.settled().await.unwrap();
+    assert!(second.certificates_issued() >= 17, "{}", second.certificates_issued());
     let all = |status: &Status| status.certificates.iter().all(|one| one.serial.is_some());
     let status = until(&manager, HOUR, all).await;
     assert_eq!((first.certificates_issued(), second.certificates_issued()), (0, 20));
@@ -321,12 +328,7 @@ async fn while_a_ca_is_down_the_next_one_issues_and_then_the_first_again() {
 async fn a_certificate_all_alone_turns_to_the_next_ca_soon_too() {
     let clock = MovableClock::paced(start());
     let (first, second) = (ca(&clock, Limits::none()).await, ca(&clock, Limits::none()).await);
-    let pipeline = parts(&first, &memory())
-        .fall_back_to(authority(&second, "second"))
-        .solver(Nothing::default())
-        .build()
-        .unwrap();
-    let manager = Manager::builder(pipeline).start();
+    let manager = over_two(&first, &second).start();
     first.faults().add(Fault::everywhere(presets::html_502()).always());
     manager.add(spec("www.example")).await.unwrap();
     let had =
@@ -342,7 +344,7 @@ async fn a_certificate_whose_validation_failed_is_tried_at_staging_first() {
     let authority = authority(&live, "live").with_staging(authority(&staging, "staging"));
     let pipeline = Pipeline::builder(authority, memory())
         .clock(Arc::new(clock.clone()))
-        .solver(Nothing::default())
+        .solver(NoProof::default())
         .build()
         .unwrap();
     let manager = Manager::builder(pipeline).start();
@@ -399,7 +401,7 @@ async fn a_deployer_that_fails_is_tried_again_without_a_new_certificate() {
     let flaky = Flaky::default();
     flaky.broken.store(true, Ordering::SeqCst);
     let store = memory();
-    let build = || parts(&ca, &store).solver(Nothing::default()).deployer(flaky.clone()).build().unwrap();
+    let build = || parts(&ca, &store).solver(NoProof::default()).deployer(flaky.clone()).build().unwrap();
     let manager = Manager::builder(build()).start();
     let id = spec("www.example").id().clone();
     manager.add(spec("www.example")).await.unwrap();
@@ -425,11 +427,78 @@ async fn a_deployer_that_fails_is_tried_again_without_a_new_certificate() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_served_is_looked_at_again_only_where_that_is_asked_for() {
+    let clock = MovableClock::paced(start());
+    let ca = ca(&clock, Limits::none()).await;
+    let (flaky, store) = (Flaky::default(), memory());
+    let builder = || {
+        let parts = parts(&ca, &store).solver(NoProof::default()).deployer(flaky.clone());
+        Manager::builder(parts.build().unwrap())
+    };
+    for (manager, tried) in [
+        (builder(), 1),
+        (builder(), 1),
+        (builder().deploy_when_added(), 2),
+        (builder().deploy_when_added(), 3),
+    ] {
+        let manager = manager.start();
+        manager.add(spec("www.example")).await.unwrap();
+        manager.settled().await.unwrap();
+        assert_eq!(flaky.tried.load(Ordering::SeqCst), tried);
+        manager.shutdown().await;
+    }
+    // Also while a renewal fails.
+    ca.faults().add(Fault::everywhere(presets::html_502()).always());
+    let manager = builder().deploy_when_added().start();
+    manager.add(Managed::new(spec("www.example")).at_once()).await.unwrap();
+    manager.settled().await.unwrap();
+    assert_eq!((flaky.tried.load(Ordering::SeqCst), ca.certificates_issued()), (4, 1));
+    assert!(status_of(&manager, spec("www.example").id()).await.trouble.is_some());
+    manager.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_to_be_had_at_once_is_ordered_once() {
+    let clock = MovableClock::paced(start());
+    let ca = ca(&clock, Limits::none()).await;
+    let store = memory();
+    for issued in 1..=3 {
+        let manager = plain(&ca, &store);
+        manager.add(Managed::new(spec("www.example")).at_once()).await.unwrap();
+        manager.settled().await.unwrap();
+        assert_eq!(ca.certificates_issued(), issued);
+        manager.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_told_as_an_event() {
+    let clock = MovableClock::paced(start());
+    let ca = ca(&clock, Limits::none()).await;
+    ca.faults().add(Fault::everywhere(presets::html_502()).always());
+    let manager = plain(&ca, &memory());
+    let mut events = manager.events();
+    manager.add(spec("www.example")).await.unwrap();
+    manager.settled().await.unwrap();
+    let status = status_of(&manager, spec("www.example").id()).await;
+    manager.shutdown().await;
+    let mut failures = Vec::new();
+    while let Some(heard) = events.next().await {
+        if let Heard::Event(event) = heard
+            && let What::Failed { trouble } = event.what
+        {
+            failures.push(trouble);
+        }
+    }
+    assert_eq!(failures, [status.trouble.unwrap()]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_certificate_the_ca_wants_replaced_is_replaced_within_hours() {
     let clock = MovableClock::paced(start());
     let ca = ca(&clock, Limits::none()).await;
     let store = memory();
-    let pipeline = parts(&ca, &store).solver(Nothing::default()).build().unwrap();
+    let pipeline = parts(&ca, &store).solver(NoProof::default()).build().unwrap();
     let leaf = pipeline.obtain(&spec("www.example")).await.unwrap().bundle.leaf_pem();
     let manager = Manager::builder(pipeline).start();
     let mut events = manager.events();
@@ -458,8 +527,7 @@ async fn a_crash_loop_spends_what_the_backoff_allows() {
     let store = memory();
     let begun = clock.now();
     for _ in 0..200 {
-        let manager =
-            Manager::builder(parts(&ca, &store).solver(Nothing::default()).build().unwrap()).start();
+        let manager = plain(&ca, &store);
         manager.add(spec("www.example")).await.unwrap();
         manager.settled().await.unwrap();
         drop(manager);
@@ -477,7 +545,7 @@ async fn a_compromised_certificate_is_revoked_once_the_new_one_is_served_everywh
         let clock = MovableClock::paced(start());
         let ca = ca(&clock, Limits::none()).await;
         let (flaky, store) = (Flaky::default(), memory());
-        let build = || parts(&ca, &store).solver(Nothing::default()).deployer(flaky.clone()).build().unwrap();
+        let build = || parts(&ca, &store).solver(NoProof::default()).deployer(flaky.clone()).build().unwrap();
         let wish = spec("www.example").key_type(kind);
         let old = build().obtain(&wish).await.unwrap().bundle;
         let manager = Manager::builder(build()).start();
@@ -513,7 +581,7 @@ async fn a_plan_for_five_thousand_names_is_what_the_ca_grants() {
     let store = memory();
     let build = |limits| {
         let authority = authority(&ca, "first").with_limits(limits);
-        let parts = Pipeline::builder(authority, Arc::clone(&store)).solver(Nothing::default());
+        let parts = Pipeline::builder(authority, Arc::clone(&store)).solver(NoProof::default());
         parts.clock(Arc::new(clock.clone())).build().unwrap()
     };
     let (careful, careless) = (build(Limits::lets_encrypt()), build(Limits::none()));
@@ -555,9 +623,9 @@ async fn a_certificate_of_an_authority_that_is_no_more_is_had_anew() {
     let clock = MovableClock::paced(start());
     let (first, second) = (ca(&clock, Limits::none()).await, ca(&clock, Limits::none()).await);
     let store = memory();
-    let old = parts(&first, &store).solver(Nothing::default()).build().unwrap();
+    let old = parts(&first, &store).solver(NoProof::default()).build().unwrap();
     old.obtain(&spec("www.example")).await.unwrap();
-    let new = Pipeline::builder(authority(&second, "second"), Arc::clone(&store)).solver(Nothing::default());
+    let new = Pipeline::builder(authority(&second, "second"), Arc::clone(&store)).solver(NoProof::default());
     let manager = Manager::builder(new.clock(Arc::new(clock.clone())).build().unwrap()).start();
     manager.add(spec("www.example")).await.unwrap();
     manager.settled().await.unwrap();
@@ -573,7 +641,7 @@ async fn a_certificate_that_was_deleted_is_had_anew() {
     let ca = ca(&clock, Limits::none()).await;
     let (flaky, store) = (Flaky::default(), memory());
     flaky.broken.store(true, Ordering::SeqCst);
-    let build = || parts(&ca, &store).solver(Nothing::default()).deployer(flaky.clone()).build().unwrap();
+    let build = || parts(&ca, &store).solver(NoProof::default()).deployer(flaky.clone()).build().unwrap();
     let manager = Manager::builder(build()).start();
     manager.add(spec("www.example")).await.unwrap();
     manager.settled().await.unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use acmekit::stores::{FileStore, MemoryStore};
 use acmekit::{Authority, CertificateSpec, Csr, ErrorKind, KeyType, Pipeline, PrivateKey, Retry, Store};
-use acmekit_scenarios::{Nothing, Recorder, authority};
+use acmekit_scenarios::{NoProof, Recorder, authority};
 use acmekit_testbed::{Pebble, PebbleBuilder};
 
 fn credulous() -> PebbleBuilder {
@@ -15,7 +15,7 @@ fn credulous() -> PebbleBuilder {
 }
 
 fn pipeline(authority: Authority, store: Arc<dyn Store>, seen: &Recorder) -> Pipeline {
-    Pipeline::builder(authority, store).solver(Nothing::default()).observer(seen.observer()).build().unwrap()
+    Pipeline::builder(authority, store).solver(NoProof::default()).observer(seen.observer()).build().unwrap()
 }
 
 fn spec(names: &[&str]) -> CertificateSpec {

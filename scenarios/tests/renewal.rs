@@ -9,7 +9,7 @@ use acmekit::renewal::{Input, RenewalPolicy};
 use acmekit::stores::MemoryStore;
 use acmekit::{CertificateSpec, Clock, Expected, Issuance, Pipeline, Secret, Store, StoreKey};
 use acmekit::{Condition, Timeouts};
-use acmekit_scenarios::{Nothing, Recorder, trusted};
+use acmekit_scenarios::{NoProof, Recorder, trusted};
 use acmekit_server::faults::{Action, Fault};
 use acmekit_server::{Endpoint, MovableClock, RenewalInfo, TestCa};
 
@@ -36,7 +36,7 @@ impl World {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
         let seen = Recorder::default();
         let pipeline = Pipeline::builder(authority, Arc::clone(&store))
-            .solver(Nothing::default())
+            .solver(NoProof::default())
             .observer(seen.observer())
             .clock(Arc::new(clock.clone()))
             .build()

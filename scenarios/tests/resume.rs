@@ -13,7 +13,7 @@ use acmekit::{
     Deadline, Deployer, Entry, Error, ErrorKind, KeyType, Lease, Outcome, Pipeline, Presentation, Result,
     Secret, Store, StoreKey, Timeouts, Version, async_trait,
 };
-use acmekit_scenarios::{Nothing, trusted};
+use acmekit_scenarios::{NoProof, Recorder, trusted};
 use acmekit_server::faults::{Fault, presets};
 use acmekit_server::{Endpoint, MovableClock, TestCa};
 
@@ -36,7 +36,7 @@ async fn an_order_is_written_down_before_its_authorizations_are_read() {
         .await
         .unwrap();
     let acme = Pipeline::builder(authority(&ca), Arc::new(MemoryStore::new()))
-        .solver(Nothing::default())
+        .solver(NoProof::default())
         .build()
         .unwrap();
     ca.faults().add(Fault::new(Endpoint::Authorization, presets::html_502()).always());
@@ -92,7 +92,7 @@ async fn a_run_that_ended_before_its_journal_did_is_no_renewal_later() {
     let ca = TestCa::builder().always_valid().clock(clock.clone()).start().await.unwrap();
     let store = Arc::new(Sticky::default());
     let acme = Pipeline::builder(authority(&ca), store.clone())
-        .solver(Nothing::default())
+        .solver(NoProof::default())
         .clock(Arc::new(clock.clone()))
         .build()
         .unwrap();
@@ -240,7 +240,7 @@ async fn who_has_lost_the_lease_deploys_nothing() {
     let store = Arc::new(Sticky::default());
     let deployed = Counting::default();
     let acme = Pipeline::builder(authority(&ca), store.clone())
-        .solver(Nothing::default())
+        .solver(NoProof::default())
         .deployer(deployed.clone())
         .build()
         .unwrap();
@@ -257,7 +257,7 @@ async fn a_deployer_that_does_not_end_says_that_what_is_served_is_not_known() {
     let mut timeouts = Timeouts::default();
     timeouts.deploy = Duration::from_millis(200);
     let acme = Pipeline::builder(authority(&ca).with_timeouts(timeouts), Arc::new(MemoryStore::new()))
-        .solver(Nothing::default())
+        .solver(NoProof::default())
         .deployer(Counting(Arc::default(), true))
         .build()
         .unwrap();
@@ -313,7 +313,7 @@ async fn an_order_is_not_given_up_for_what_a_proxy_says() {
 async fn a_wish_that_comes_back_is_served_from_the_store() {
     let ca = TestCa::builder().always_valid().start().await.unwrap();
     let acme = Pipeline::builder(authority(&ca), Arc::new(MemoryStore::new()))
-        .solver(Nothing::default())
+        .solver(NoProof::default())
         .build()
         .unwrap();
     let before = spec().named("web").unwrap();
@@ -381,6 +381,27 @@ async fn what_comes_to_stand_after_presenting_was_given_up_is_taken_away_later()
     clock.advance(timeouts.poll);
     assert_eq!(acme.sweep().await.unwrap(), 1);
     assert_eq!(board.count(), 0);
+}
+
+#[tokio::test]
+async fn the_kind_of_challenge_that_is_asked_for_is_the_only_one() {
+    let ca = TestCa::builder().always_valid().start().await.unwrap();
+    let seen = Recorder::default();
+    let acme = Pipeline::builder(authority(&ca), Arc::new(MemoryStore::new()))
+        .solver(Board::new(ChallengeKind::Http01))
+        .solver(Board::new(ChallengeKind::Dns01))
+        .observer(seen.observer())
+        .build()
+        .unwrap();
+    for kind in [ChallengeKind::Dns01, ChallengeKind::Http01] {
+        let named = CertificateSpec::new([format!("{kind}.test")]).unwrap();
+        acme.obtain(&named.challenge(kind.clone())).await.unwrap();
+        let presented = seen.all().into_iter().rfind(|event| event.contains("challenge-presented")).unwrap();
+        assert!(presented.contains(&format!("\"kind\":\"{kind}\"")), "{presented}");
+    }
+    let error = acme.obtain(&spec().challenge(ChallengeKind::TlsAlpn01)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().contains("wanted=tls-alpn-01"), "{error}");
 }
 
 #[tokio::test]

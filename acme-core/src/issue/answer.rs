@@ -104,12 +104,15 @@ impl Run<'_> {
     /// fits one of the challenges offered and knows the name.
     async fn plan(&self, authz: &AuthorizationSnapshot, deadline: Deadline) -> Result<Plan> {
         let mut refused = None;
-        let allowed = self.allowed.get(&authz.identifier);
+        let (allowed, wanted) = (self.allowed.get(&authz.identifier), self.spec.wanted_challenge());
         for solver in &self.pipeline.solvers {
-            if allowed.is_some_and(|kinds| !kinds.contains(&solver.kind())) {
+            let kind = solver.kind();
+            if allowed.is_some_and(|kinds| !kinds.contains(&kind))
+                || wanted.is_some_and(|wanted| *wanted != kind)
+            {
                 continue;
             }
-            let Some(offered) = authz.challenges.iter().find(|offered| offered.kind == solver.kind()) else {
+            let Some(offered) = authz.challenges.iter().find(|offered| offered.kind == kind) else {
                 continue;
             };
             let token = offered.token.as_deref().unwrap_or_default();
@@ -152,13 +155,17 @@ impl Run<'_> {
         }
         Err(refused.unwrap_or_else(|| {
             let offered: Vec<&str> = authz.challenges.iter().map(|offered| offered.kind.as_str()).collect();
-            Error::new(
+            let error = Error::new(
                 ErrorKind::Config,
                 "issue.challenge",
                 "no solver of this pipeline fits a challenge the CA offers",
             )
             .with("identifier", &authz.identifier)
-            .with("offered", offered.join(" "))
+            .with("offered", offered.join(" "));
+            match wanted {
+                Some(wanted) => error.with("wanted", wanted),
+                None => error,
+            }
             .with_hint("wildcards need dns-01; addresses need http-01 or tls-alpn-01")
         }))
     }

@@ -50,11 +50,18 @@ fn a_name_is_counted_under_its_registered_domain() {
         ("a.b.example.com", "example.com"),
         ("*.example.com", "example.com"),
         ("www.example.co.uk", "example.co.uk"),
+        ("example.co.uk", "example.co.uk"),
         ("co.uk", "co.uk"),
-        ("user.github.io", "user.github.io"),
+        ("someone.github.io", "someone.github.io"),
+        ("www.someone.github.io", "someone.github.io"),
+        ("github.io", "github.io"),
+        ("*.github.io", "*.github.io"),
+        ("a.city.kawasaki.jp", "city.kawasaki.jp"),
+        ("a.b.unknown-suffix", "b.unknown-suffix"),
+        ("www.xn--85x722f.xn--55qx5d.cn", "xn--85x722f.xn--55qx5d.cn"),
         ("192.0.2.7", "192.0.2.7/32"),
         ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
     ] {
-        assert_eq!(covering(&identifier.parse().unwrap()), want);
+        assert_eq!(covering(&identifier.parse().unwrap()), want, "{identifier}");
     }
 }

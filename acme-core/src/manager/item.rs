@@ -47,6 +47,8 @@ pub(super) struct Item {
     pub(super) phase: Phase,
     pub(super) paused: bool,
     pub(super) forced: bool,
+    /// It is to be brought to its deployers, wherever it is known to be served.
+    pub(super) looks_again: bool,
     /// A journal says that something was begun before this process was.
     pub(super) begun: bool,
     /// Its key is compromised, and it is not revoked yet.
@@ -121,6 +123,9 @@ impl Item {
 
     fn deploy_at(&self, deployers: &[String], now: SystemTime) -> Option<SystemTime> {
         let current = self.upkeep.current.as_ref()?;
+        if self.looks_again && !deployers.is_empty() {
+            return Some(now);
+        }
         let undone = deployers.iter().filter_map(|id| match self.upkeep.deployed.get(id) {
             Some(known) if known.trouble.is_none() && known.sha256 == current.sha256 => None,
             Some(known) => {

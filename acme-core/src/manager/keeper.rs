@@ -45,6 +45,7 @@ pub(super) struct Keeper {
     pipeline: Arc<Pipeline>,
     deployers: Vec<String>,
     grace: Duration,
+    looks_again: bool,
     inbox: mpsc::Receiver<Command>,
     items: Vec<Option<Item>>,
     free: Vec<u32>,
@@ -67,6 +68,7 @@ impl Keeper {
         pipeline: Arc<Pipeline>,
         caps: Caps,
         grace: Duration,
+        looks_again: bool,
         inbox: mpsc::Receiver<Command>,
     ) -> Self {
         Self {
@@ -74,6 +76,7 @@ impl Keeper {
             health: vec![Health::default(); pipeline.connections.len()],
             pipeline,
             grace,
+            looks_again,
             inbox,
             items: Vec::new(),
             free: Vec::new(),
@@ -239,6 +242,7 @@ impl Keeper {
             self.learn(&done.ended, position, &wait, now);
         }
         self.gate.leave(&wait.keys, now);
+        let is_down = self.health.get(position).is_some_and(|health| health.is_down(now).is_some());
         let policy = self.pipeline.policy.clone();
         let others = self.item(wait.slot).map_or(0, |item| self.candidates(&item.spec).len());
         let Some(item) = self.item_mut(wait.slot).filter(|item| item.generation == wait.generation) else {
@@ -267,6 +271,7 @@ impl Keeper {
             }
             Ended::Well => {
                 item.begun &= task != Task::Issue;
+                item.looks_again &= task == Task::Ask;
                 item.compromised &= task != Task::Rotate;
                 // What ended well and is to be done again at once has changed nothing that is known: a store, or
                 // somebody else, is in the way. It must not be done in a circle.
@@ -279,8 +284,9 @@ impl Keeper {
                 if matches!(task, Task::Issue | Task::Rotate) {
                     item.begun = false;
                     let failures = item.upkeep.trouble.as_ref().map_or(0, |trouble| trouble.failures);
-                    if let Some(until) = refusal(&error, failures, now).filter(|_| others > 1) {
-                        item.avoid.insert(position, until);
+                    let refused = refusal(&error, failures, now);
+                    if others > 1 && (refused.is_some() || (is_down && is_outage(&error))) {
+                        item.avoid.extend(refused.map(|until| (position, until)));
                         // Another authority may be asked at once.
                         item.upkeep.trouble = None;
                     }
@@ -361,7 +367,7 @@ impl Keeper {
     }
 
     async fn add(&mut self, managed: Managed) -> Result<()> {
-        let Managed { spec, group, deployers } = managed;
+        let Managed { spec, group, deployers, at_once } = managed;
         self.pipeline.connection_for(&spec)?;
         let unknown = deployers.iter().flatten().find(|id| !self.deployers.contains(id));
         if let Some(unknown) = unknown {
@@ -386,6 +392,7 @@ impl Keeper {
             && item.wish == wish
         {
             (item.group, item.deployers) = (group, deployers);
+            item.forced |= at_once;
             if let Some(slot) = known {
                 self.schedule(slot, now);
             }
@@ -404,7 +411,8 @@ impl Keeper {
             generation: self.generations,
             phase: Phase::Resting,
             paused: known.and_then(|slot| self.item(slot)).is_some_and(|item| item.paused),
-            forced: false,
+            forced: at_once,
+            looks_again: self.looks_again,
             begun,
             compromised: compromised
                 || known.and_then(|slot| self.item(slot)).is_some_and(|item| item.compromised),

@@ -8,7 +8,7 @@ use crate::backoff::Trouble;
 use crate::pipeline::Order;
 use crate::renewal::chance;
 use crate::renewal::upkeep::Upkeep;
-use crate::{CertificateSpec, Error, ErrorKind, Expected, Pipeline, Result};
+use crate::{CertificateSpec, Error, ErrorKind, Expected, Pipeline, Result, What};
 
 /// One thing to do.
 #[derive(Debug, Clone)]
@@ -95,6 +95,7 @@ impl Job {
         let before = upkeep.trouble.as_ref().filter(|_| upkeep.tried == self.wish);
         let trouble = Trouble::after(before, error, chance(id, now), left, now);
         tracing::warn!(%error, certificate = %id, failures = trouble.failures, "it could not be had");
+        pipeline.tell(id, What::Failed { trouble: trouble.clone() });
         upkeep.trouble = Some(trouble);
         upkeep.tried.clone_from(&self.wish);
         match upkeep.save(&*pipeline.store, id, expected, None).await {

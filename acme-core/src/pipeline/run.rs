@@ -157,7 +157,9 @@ impl Pipeline {
         account: &Account,
     ) -> Result<Allowed> {
         let Some(resolver) = &self.caa else { return Ok(Allowed::new()) };
+        let wanted = spec.wanted_challenge();
         let kinds = self.solvers.iter().map(|solver| solver.kind());
+        let kinds = kinds.filter(|kind| wanted.is_none_or(|wanted| wanted == kind));
         let issuers = connection.ca.caa_identities().await?;
         let request = CaaRequest::new(issuers.iter().cloned(), kinds).with_account(&account.url);
         let deadline = Deadline::after(connection.timeouts().request);

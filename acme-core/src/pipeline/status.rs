@@ -1,6 +1,8 @@
 //! What the store says of a certificate, without asking anybody else.
 
+use crate::backoff::Trouble;
 use crate::journal;
+use crate::manager::wish;
 use crate::renewal::Decision;
 use crate::renewal::upkeep::Upkeep;
 use crate::{Bundle, CertificateSpec, Pipeline, Result};
@@ -18,6 +20,8 @@ pub struct Status {
     pub fit: bool,
     /// Whether an order is under way that the next [`Pipeline::obtain`] goes on with.
     pub under_way: bool,
+    /// What went wrong when a [`Manager`](crate::Manager) last tried, if it has not gone well since.
+    pub trouble: Option<Trouble>,
 }
 
 impl Pipeline {
@@ -28,12 +32,13 @@ impl Pipeline {
     /// [`Storage`](crate::ErrorKind::Storage) if something is there but cannot be read.
     pub async fn status(&self, spec: &CertificateSpec) -> Result<Status> {
         let under_way = journal::is_under_way(&*self.store, spec.id()).await?;
-        let Some((bundle, _)) = self.stored(spec.id()).await? else {
-            return Ok(Status { bundle: None, renewal: None, fit: false, under_way });
-        };
         let (mut upkeep, _) = Upkeep::load(&*self.store, spec.id()).await?;
+        let trouble = upkeep.trouble.take().filter(|_| upkeep.tried == wish(spec));
+        let Some((bundle, _)) = self.stored(spec.id()).await? else {
+            return Ok(Status { bundle: None, renewal: None, fit: false, under_way, trouble });
+        };
         upkeep.has(&bundle);
         let renewal = upkeep.decide(spec.id(), &self.policy);
-        Ok(Status { renewal, fit: self.is_fit(spec, &bundle), bundle: Some(bundle), under_way })
+        Ok(Status { renewal, fit: self.is_fit(spec, &bundle), bundle: Some(bundle), under_way, trouble })
     }
 }

@@ -226,27 +226,4 @@ mod tests {
             assert_eq!(timestamp(at), want);
         }
     }
-
-    #[test]
-    fn a_name_is_counted_under_its_registered_domain() {
-        for (identifier, want) in [
-            ("example.com", "example.com"),
-            ("a.b.example.com", "example.com"),
-            ("*.example.com", "example.com"),
-            ("www.example.co.uk", "example.co.uk"),
-            ("example.co.uk", "example.co.uk"),
-            ("co.uk", "co.uk"),
-            ("someone.github.io", "someone.github.io"),
-            ("www.someone.github.io", "someone.github.io"),
-            ("github.io", "github.io"),
-            ("*.github.io", "*.github.io"),
-            ("a.city.kawasaki.jp", "city.kawasaki.jp"),
-            ("a.b.unknown-suffix", "b.unknown-suffix"),
-            ("www.xn--85x722f.xn--55qx5d.cn", "xn--85x722f.xn--55qx5d.cn"),
-            ("192.0.2.7", "192.0.2.7/32"),
-            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ] {
-            assert_eq!(covering(&identifier.parse().unwrap()), want, "{identifier}");
-        }
-    }
 }

@@ -414,6 +414,9 @@ fn finish(
     if let Some(authority) = &certificate.authority {
         spec = spec.authority(authority.clone());
     }
+    if let Some(kind) = &certificate.challenge {
+        spec = spec.challenge(kind.clone());
+    }
     match &certificate.id {
         Some(id) => spec.named(id).map_err(|error| ("id", error)),
         None => Ok(spec),

@@ -1,15 +1,15 @@
 //! What a configuration becomes: [`Setup`].
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use acmekit_core::dns::Resolver;
+use acmekit_core::manager::Managed;
 use acmekit_core::renewal::RenewalPolicy;
 use acmekit_core::solvers::{Dns01, Http01};
 use acmekit_core::{
-    Authority, CertificateSpec, ChallengeKind, ChallengeSolver, Clock, Csr, Deployer, Error, ErrorKind,
-    Event, Observer, Pipeline, Plan, Result, Store, SystemClock,
+    Authority, CertificateSpec, ChallengeSolver, Clock, Csr, Deployer, Error, ErrorKind, Event, Observer,
+    Pipeline, Result, Store, SystemClock,
 };
 
 use super::check::{self, Certificates, Findings, Origin};
@@ -18,7 +18,7 @@ use super::problem::{self, Problem};
 use super::secret::read_text;
 use super::{Config, document, table};
 
-/// Everything a configuration asks for, ready to be used: pipelines for its certificates.
+/// Everything a configuration asks for, ready to be used: a pipeline, and the certificates for it.
 pub struct Setup {
     authorities: Vec<Authority>,
     store: Arc<dyn Store>,
@@ -28,11 +28,7 @@ pub struct Setup {
     observers: Vec<Arc<dyn Observer>>,
     clock: Arc<dyn Clock>,
     policy: RenewalPolicy,
-    pipelines: Mutex<BTreeMap<Route, Arc<Pipeline>>>,
 }
-
-/// What decides which pipeline a certificate takes: certificates that agree share one, and its account.
-type Route = (String, Vec<String>, Option<ChallengeKind>);
 
 /// One certificate that a configuration asks for.
 #[derive(Debug, Clone)]
@@ -42,12 +38,18 @@ pub struct Wanted {
     pub spec: CertificateSpec,
     /// The ids of the deployers it is brought to, in the order of the configuration.
     pub deployers: Vec<String>,
-    /// How control of its names is proved, if it matters.
-    pub challenge: Option<ChallengeKind>,
     /// Its group, if it has one.
     pub group: Option<String>,
     /// Where it is asked for, for a person: `certificates[2], line 40`, or `domains.csv, line 7`.
     pub place: String,
+}
+
+impl From<&Wanted> for Managed {
+    fn from(wanted: &Wanted) -> Self {
+        Self::new(wanted.spec.clone())
+            .group(wanted.group.as_deref().unwrap_or_default())
+            .deployers(&wanted.deployers)
+    }
 }
 
 impl Config {
@@ -88,7 +90,6 @@ impl Config {
             observers: Vec::new(),
             clock: Arc::new(SystemClock::default()),
             policy: self.renewal.policy(),
-            pipelines: Mutex::default(),
         })
     }
 
@@ -199,7 +200,6 @@ impl Config {
             certificates.push(Wanted {
                 spec,
                 deployers: self.deployers_of(section),
-                challenge: section.challenge.clone(),
                 group: section.group.clone(),
                 place: origin.describe(&self.places),
             });
@@ -245,14 +245,14 @@ fn flawed(section: &str, flaw: &Flaw) -> Problem {
 }
 
 impl Setup {
-    /// Tells somebody of each event. To be called before the first [`pipeline`](Self::pipeline).
+    /// Tells somebody of each event. To be called before [`pipeline`](Self::pipeline).
     #[must_use]
     pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
         self.observers.push(Arc::new(observer));
         self
     }
 
-    /// Sets the clock; by default the machine's own. To be called before the first
+    /// Sets the clock; by default the machine's own. To be called before
     /// [`pipeline`](Self::pipeline).
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -280,75 +280,35 @@ impl Setup {
         &self.certificates
     }
 
-    /// The authorities a certificate may be ordered from: the one it names, or all, the preferred one first.
-    fn authorities_for(&self, certificate: &Wanted) -> Result<(Authority, Vec<Authority>)> {
-        let wanted = certificate.spec.wanted_authority();
-        let fit = self.authorities.iter().filter(|one| wanted.is_none_or(|wanted| wanted == one.id()));
-        let mut fit = fit.cloned();
-        let first = fit.next().ok_or_else(|| {
-            Error::new(ErrorKind::Config, "setup.authority", "this setup has no such authority")
-                .with("certificate", certificate.spec.id())
-                .with("wanted", wanted.unwrap_or("any"))
-        })?;
-        Ok((first, fit.collect()))
-    }
-
-    /// The pipeline for a certificate. Certificates of one authority that go to the same deployers share
-    /// it; all share the store, the solvers and the deployers themselves.
+    /// A pipeline with everything: each certificate says itself which authority, which kind of challenge and, as
+    /// [`Managed`], which deployers it wants.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if the certificate is not of this setup and asks for what it does not have.
-    pub fn pipeline(&self, certificate: &Wanted) -> Result<Arc<Pipeline>> {
-        let (authority, others) = self.authorities_for(certificate)?;
-        let wanted = certificate.spec.wanted_authority().unwrap_or_default();
-        let route = (wanted.to_owned(), certificate.deployers.clone(), certificate.challenge.clone());
-        let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pipeline) = pipelines.get(&route) {
-            return Ok(Arc::clone(pipeline));
-        }
-        let mut builder = Pipeline::builder(authority, Arc::clone(&self.store))
+    /// [`ErrorKind::Config`] if there is no authority.
+    pub fn pipeline(&self) -> Result<Pipeline> {
+        let mut authorities = self.authorities.iter().cloned();
+        let first = authorities.next().ok_or_else(|| {
+            Error::new(ErrorKind::Config, "setup.pipeline", "there is no authority")
+                .with_hint("add `[[authorities]]`")
+        })?;
+        let mut builder = Pipeline::builder(first, Arc::clone(&self.store))
             .clock(Arc::clone(&self.clock))
             .renewal(self.policy.clone());
-        for other in others {
-            builder = builder.fall_back_to(other);
-        }
-        for solver in &self.solvers {
-            if certificate.challenge.as_ref().is_none_or(|kind| *kind == solver.kind()) {
-                builder = builder.solver(Arc::clone(solver));
-            }
-        }
-        for deployer in &self.deployers {
-            if certificate.deployers.iter().any(|id| id == deployer.id()) {
-                let deployer: Arc<dyn Deployer> = Arc::clone(deployer) as _;
-                builder = builder.deployer(deployer);
-            }
-        }
-        for observer in &self.observers {
-            let observer = Arc::clone(observer);
-            builder = builder.observer(move |event: &Event| observer.observe(event));
-        }
-        let pipeline = Arc::new(builder.build()?);
-        pipelines.insert(route, Arc::clone(&pipeline));
-        Ok(pipeline)
-    }
-
-    /// When each of these can be ordered under the limits of its authority ([`Pipeline::plan`]).
-    ///
-    /// # Errors
-    /// As [`Pipeline::plan`].
-    pub async fn plan(&self, specs: &[CertificateSpec]) -> Result<Plan> {
-        let mut authorities = self.authorities.iter().cloned();
-        let Some(first) = authorities.next() else {
-            return Err(Error::new(ErrorKind::Config, "setup.plan", "this setup has no authority"));
-        };
-        let mut builder = Pipeline::builder(first, Arc::clone(&self.store)).clock(Arc::clone(&self.clock));
         for other in authorities {
             builder = builder.fall_back_to(other);
         }
         for solver in &self.solvers {
             builder = builder.solver(Arc::clone(solver));
         }
-        builder.build()?.plan(specs).await
+        for deployer in &self.deployers {
+            let deployer: Arc<dyn Deployer> = Arc::clone(deployer) as _;
+            builder = builder.deployer(deployer);
+        }
+        for observer in &self.observers {
+            let observer = Arc::clone(observer);
+            builder = builder.observer(move |event: &Event| observer.observe(event));
+        }
+        builder.build()
     }
 
     /// Waits for what deployers still have to do. Call it before the program ends.

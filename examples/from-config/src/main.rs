@@ -4,6 +4,7 @@ mod plan;
 mod progress;
 mod report;
 mod run;
+mod seen;
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -16,7 +17,7 @@ use clap::Parser;
 
 use progress::Progress;
 use report::Report;
-use run::Task;
+use seen::Seen;
 
 /// Gets, renews and delivers all certificates of a configuration file.
 ///
@@ -87,42 +88,42 @@ async fn main() -> ExitCode {
 async fn run(args: &Args) -> Result<bool> {
     let setup = Config::load(&args.file).await?.build().await?;
     let progress = Progress::new(args.json || args.status || args.dry_run || args.plan);
-    let setup = setup.observer(progress.observer());
+    let seen = Seen::default();
+    let setup = setup.observer(progress.observer()).observer(seen.observer());
     if args.plan {
         let plan = plan::plan(&setup).await?;
         progress.finish();
         let text = if args.json { plan.json()? } else { plan.table() };
         return write(&text).map(|()| true);
     }
-    let (task, certificates) = chosen(args, &setup)?;
-    let report = run::all(&setup, &certificates, task, usize::from(args.jobs), &progress).await;
+    let report = if args.status || args.dry_run {
+        run::look(&setup, &setup.certificates().iter().collect::<Vec<_>>(), args.dry_run).await?
+    } else {
+        let (certificates, force) = (chosen(args, &setup)?, !args.force.is_empty());
+        run::keep_up(&setup, &certificates, force, usize::from(args.jobs), (&progress, &seen)).await?
+    };
     progress.finish();
     print(args, &report)?;
     Ok(report.is_well())
 }
 
-/// What is to be done, and for which certificates.
-fn chosen<'s>(args: &Args, setup: &'s Setup) -> Result<(Task, Vec<&'s Wanted>)> {
+/// The certificates named; all, if none is.
+fn chosen<'s>(args: &Args, setup: &'s Setup) -> Result<Vec<&'s Wanted>> {
     let all = setup.certificates();
-    let task = match args {
-        Args { status: true, .. } => Task::Status,
-        Args { dry_run: true, .. } => Task::DryRun,
-        Args { force, .. } if force.is_empty() => Task::Obtain,
-        Args { force, .. } => {
-            let find = |id: &String| {
-                all.iter().find(|wanted| wanted.spec.id().as_str() == id).ok_or_else(|| {
-                    Error::new(ErrorKind::Config, "from-config", "there is no certificate of this id")
-                        .with("option", "--force")
-                        .with("id", id.escape_debug())
-                        .with_hint("`--status` shows the ids")
-                })
-            };
-            // One that is named twice is meant once.
-            let ids: BTreeSet<&String> = force.iter().collect();
-            return Ok((Task::Renew, ids.into_iter().map(find).collect::<Result<_>>()?));
-        }
+    let find = |id: &String| {
+        all.iter().find(|wanted| wanted.spec.id().as_str() == id).ok_or_else(|| {
+            Error::new(ErrorKind::Config, "from-config", "there is no certificate of this id")
+                .with("option", "--force")
+                .with("id", id.escape_debug())
+                .with_hint("`--status` shows the ids")
+        })
     };
-    Ok((task, all.iter().collect()))
+    // One that is named twice is meant once.
+    let ids: BTreeSet<&String> = args.force.iter().collect();
+    match ids.is_empty() {
+        true => Ok(all.iter().collect()),
+        false => ids.into_iter().map(find).collect(),
+    }
 }
 
 fn print(args: &Args, report: &Report) -> Result<()> {

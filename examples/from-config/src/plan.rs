@@ -18,8 +18,9 @@ pub(crate) struct Outlook {
 pub(crate) async fn plan(setup: &Setup) -> Result<Outlook> {
     let now = SystemClock::default().now();
     let (mut renewals, mut new, mut fine) = (Vec::new(), Vec::new(), 0);
+    let pipeline = setup.pipeline()?;
     for wanted in setup.certificates() {
-        let status = setup.pipeline(wanted)?.status(&wanted.spec).await?;
+        let status = pipeline.status(&wanted.spec).await?;
         let due = status.renewal.is_none_or(|decision| decision.at <= now);
         match (&status.bundle, due || !status.fit) {
             (Some(_), true) => renewals.push(wanted.spec.clone()),
@@ -28,7 +29,7 @@ pub(crate) async fn plan(setup: &Setup) -> Result<Outlook> {
         }
     }
     let specs: Vec<CertificateSpec> = renewals.into_iter().chain(new).collect();
-    Ok(Outlook { plan: setup.plan(&specs).await?, fine })
+    Ok(Outlook { plan: pipeline.plan(&specs).await?, fine })
 }
 
 impl Outlook {

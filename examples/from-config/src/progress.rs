@@ -8,8 +8,6 @@ use std::time::Duration;
 use acmekit::{Event, Outcome, What};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::report::Row;
-
 /// Shows progress on standard error. Clones show the same.
 #[derive(Clone)]
 pub(crate) struct Progress {
@@ -26,8 +24,8 @@ enum Shown {
 struct Bars {
     screen: MultiProgress,
     all: ProgressBar,
-    /// One for each certificate that something has happened to and that is not done.
-    each: Mutex<BTreeMap<String, ProgressBar>>,
+    /// One for each certificate that something has happened to, and none for those that are done.
+    each: Mutex<BTreeMap<String, Option<ProgressBar>>>,
 }
 
 impl Progress {
@@ -40,7 +38,7 @@ impl Progress {
                 let all = screen.add(ProgressBar::new(0));
                 // The template is ours: a mistake in it shows the default bar.
                 if let Ok(style) =
-                    ProgressStyle::with_template("{bar:40} {pos} of {len} certificates, {elapsed}")
+                    ProgressStyle::with_template("{bar:40} {pos} of {len} certificates begun, {elapsed}")
                 {
                     all.set_style(style);
                 }
@@ -59,25 +57,12 @@ impl Progress {
     pub(crate) fn observer(&self) -> impl Fn(&Event) + Send + Sync + 'static {
         let shown = Arc::clone(&self.shown);
         move |event: &Event| {
-            let Some(text) = words(&event.what) else { return };
+            let (certificate, text) = (event.certificate.as_str(), words(&event.what));
             match &*shown {
                 Shown::Nothing => {}
-                Shown::Lines => line(&format!("{}: {text}", event.certificate)),
-                Shown::Bars(bars) => bars.at(event.certificate.as_str(), text),
+                Shown::Lines => text.into_iter().for_each(|text| line(&format!("{certificate}: {text}"))),
+                Shown::Bars(bars) => bars.at(certificate, &event.what, text),
             }
-        }
-    }
-
-    /// A certificate is done.
-    pub(crate) fn ended(&self, row: &Row) {
-        match &*self.shown {
-            Shown::Nothing => {}
-            Shown::Lines => {
-                if let Some(error) = &row.error {
-                    line(&format!("{}: failed: {}", row.id, error.message));
-                }
-            }
-            Shown::Bars(bars) => bars.ended(&row.id),
         }
     }
 
@@ -92,26 +77,27 @@ impl Progress {
 }
 
 impl Bars {
-    fn at(&self, certificate: &str, text: String) {
+    fn at(&self, certificate: &str, what: &What, text: Option<String>) {
         let mut each = self.each.lock().unwrap_or_else(PoisonError::into_inner);
         let bar = each.entry(certificate.to_owned()).or_insert_with(|| {
-            let bar = self.screen.insert_before(&self.all, ProgressBar::new_spinner());
-            bar.enable_steady_tick(Duration::from_millis(120));
-            bar.set_prefix(certificate.to_owned());
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix}: {msg}") {
-                bar.set_style(style);
-            }
-            bar
+            self.all.inc(1);
+            None
         });
-        bar.set_message(text);
+        if matches!(what, What::RenewalScheduled { .. } | What::Failed { .. }) {
+            bar.take().into_iter().for_each(|bar| bar.finish_and_clear());
+        } else if let Some(text) = text {
+            bar.get_or_insert_with(|| self.bar_of(certificate)).set_message(text);
+        }
     }
 
-    fn ended(&self, certificate: &str) {
-        let mut each = self.each.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bar) = each.remove(certificate) {
-            bar.finish_and_clear();
+    fn bar_of(&self, certificate: &str) -> ProgressBar {
+        let bar = self.screen.insert_before(&self.all, ProgressBar::new_spinner());
+        bar.enable_steady_tick(Duration::from_millis(120));
+        bar.set_prefix(certificate.to_owned());
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix}: {msg}") {
+            bar.set_style(style);
         }
-        self.all.inc(1);
+        bar
     }
 }
 
@@ -135,6 +121,7 @@ fn words(what: &What) -> Option<String> {
         What::CertificateIssued { .. } => "issued".to_owned(),
         // Of what was in place already there is nothing to tell, run after run.
         What::Deployed { deployer, outcome: Outcome::Applied } => format!("{deployer} serves it"),
+        What::Failed { trouble } => format!("failed: {}", trouble.error),
         What::DeployFailed { deployer, error } => format!("{deployer} does not serve it: {error}"),
         _ => return None,
     })

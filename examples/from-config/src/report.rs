@@ -3,8 +3,9 @@
 use std::fmt::Write;
 use std::time::SystemTime;
 
+use acmekit::backoff::{Class, Trouble};
 use acmekit::config::Wanted;
-use acmekit::{Deployment, Error, ErrorKind, Outcome, Result};
+use acmekit::{Error, ErrorKind, Result};
 use serde::Serialize;
 
 /// All certificates, in the order of the configuration.
@@ -50,6 +51,8 @@ pub(crate) enum State {
     Expired,
     /// There is none.
     Missing,
+    /// It is its turn in a later run: the CA's limits, or somebody else, come first.
+    Waiting,
     /// The run was interrupted before its turn ended.
     Interrupted,
     /// It could not be had, or not be looked at.
@@ -65,6 +68,7 @@ impl State {
             Self::Unfit => "unfit",
             Self::Expired => "expired",
             Self::Missing => "missing",
+            Self::Waiting => "waiting",
             Self::Interrupted => "interrupted",
             Self::Failed => "failed",
         }
@@ -75,7 +79,7 @@ impl State {
 #[derive(Debug, Serialize)]
 pub(crate) struct Place {
     pub(crate) deployer: String,
-    /// `applied`, `current`, `failed`; in a dry run `would-deploy`.
+    /// `applied`, `current`, `failed`, `waiting`; in a dry run `would-deploy`.
     pub(crate) state: &'static str,
     pub(crate) error: Option<Failure>,
 }
@@ -83,26 +87,21 @@ pub(crate) struct Place {
 /// An error as a person acts on it.
 #[derive(Debug, Serialize)]
 pub(crate) struct Failure {
-    pub(crate) kind: ErrorKind,
+    /// Whether it may be over by itself, or not.
+    pub(crate) class: Class,
     pub(crate) message: String,
     pub(crate) hint: Option<String>,
 }
 
 impl From<&Error> for Failure {
     fn from(error: &Error) -> Self {
-        Self { kind: error.kind(), message: error.to_string(), hint: error.hint().map(str::to_owned) }
+        Self { class: Class::of(error), message: error.to_string(), hint: error.hint().map(str::to_owned) }
     }
 }
 
-impl From<&Deployment> for Place {
-    fn from(deployment: &Deployment) -> Self {
-        let state = match &deployment.result {
-            Ok(Outcome::AlreadyCurrent) => "current",
-            Ok(_) => "applied",
-            Err(_) => "failed",
-        };
-        let error = deployment.result.as_ref().err().map(Failure::from);
-        Self { deployer: deployment.deployer.clone(), state, error }
+impl From<&Trouble> for Failure {
+    fn from(trouble: &Trouble) -> Self {
+        Self { class: trouble.class, message: trouble.error.clone(), hint: trouble.hint.clone() }
     }
 }
 

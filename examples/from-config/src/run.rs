@@ -1,82 +1,156 @@
-//! The certificates, several at once; what befalls one is its own affair.
+//! What is done for the certificates; what befalls one is its own affair.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use acmekit::backoff::{Class, Trouble};
 use acmekit::config::{Setup, Wanted};
+use acmekit::manager::{AuthorityStatus, CertificateStatus, Managed, State as Doing, Status as Overview};
 use acmekit::renewal::Reason;
-use acmekit::{Bundle, Clock, Deadline, Deployer, Error, ErrorKind, Pipeline, Result, Status, SystemClock};
-use futures_util::{StreamExt, stream};
+use acmekit::{
+    Bundle, Clock, Deadline, Deployer, Error, ErrorKind, Manager, Pipeline, Result, Status, SystemClock,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::progress::Progress;
 use crate::report::{Failure, Place, Report, Row, State, rfc3339};
+use crate::seen::Seen;
 
 /// How long a deployer may take to say what is served, in a dry run.
 const LOOK: Duration = Duration::from_secs(60);
+/// How long what is under way may take to end after a signal. The rest is gone on with by the next run.
+const GRACE: Duration = Duration::from_secs(5);
 
-/// What is done for each certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Task {
-    /// Order it if need be, and have it served.
-    Obtain,
-    /// Order it in any case, and have it served.
-    Renew,
-    /// Say what [`Task::Obtain`] would do.
-    DryRun,
-    /// Say what is in the store.
-    Status,
-}
-
-/// Does it for all, in any order; the report is in theirs. A signal ends it: what is under way is in
+/// Orders what is missing or due, or what is forced, and has all of it served. A signal ends it: what is under way is in
 /// the journal, and the next run goes on with it.
-pub(crate) async fn all(
+pub(crate) async fn keep_up(
     setup: &Setup,
     certificates: &[&Wanted],
-    task: Task,
+    force: bool,
     jobs: usize,
-    progress: &Progress,
-) -> Report {
-    let mut errors = Vec::new();
-    let mut rows: Vec<Option<Row>> = certificates.iter().map(|_| None).collect();
+    (progress, seen): (&Progress, &Seen),
+) -> Result<Report> {
+    let pipeline = setup.pipeline()?;
+    // What crashes have left behind.
+    let mut errors: Vec<Failure> = pipeline.sweep().await.err().iter().map(Failure::from).collect();
+    progress.begin(certificates.len());
+    let manager = Manager::builder(pipeline).concurrency(jobs).grace(GRACE).deploy_when_added().start();
     let work = async {
-        if matches!(task, Task::Obtain | Task::Renew)
-            && let Some(first) = certificates.first()
-            && let Err(error) = sweep(setup, first).await
-        {
-            errors.push(Failure::from(&error));
+        for wanted in certificates {
+            let managed = Managed::from(*wanted);
+            manager.add(if force { managed.at_once() } else { managed }).await?;
         }
-        progress.begin(certificates.len());
-        let each = certificates.iter().enumerate().map(|(at, wanted)| async move {
-            let row = one(setup, wanted, task).await;
-            progress.ended(&row);
-            (at, row)
-        });
-        let mut done = stream::iter(each).buffer_unordered(jobs);
-        while let Some((at, row)) = done.next().await {
-            if let Some(place) = rows.get_mut(at) {
-                *place = Some(row);
-            }
-        }
+        manager.settled().await
     };
     let interrupted = tokio::select! {
-        () = work => false,
-        () = told_to_end() => true,
-    };
+        done = work => done.map(|()| false),
+        () = told_to_end() => Ok(true),
+    }?;
     if interrupted {
         let error = Error::new(ErrorKind::Cancelled, "from-config", "a signal has ended this run")
             .with_hint("run it again: it goes on where it was");
         errors.push(Failure::from(&error));
     }
+    let overview = manager.status().await?;
+    manager.shutdown().await;
     setup.close().await;
-    let row =
-        |(wanted, row): (&&Wanted, Option<Row>)| row.unwrap_or_else(|| Row::new(wanted, State::Interrupted));
-    Report { certificates: certificates.iter().zip(rows).map(row).collect(), errors }
+    let row = |wanted: &&Wanted| done(wanted, &overview, seen, interrupted);
+    Ok(Report { certificates: certificates.iter().map(row).collect(), errors })
 }
 
-/// What crashes have left behind. One pipeline can take it away for all.
-async fn sweep(setup: &Setup, first: &Wanted) -> Result<()> {
-    setup.pipeline(first)?.sweep().await.map(drop)
+/// What became of one certificate.
+fn done(wanted: &Wanted, overview: &Overview, seen: &Seen, interrupted: bool) -> Row {
+    let id = wanted.spec.id();
+    let Some(one) = overview.certificates.iter().find(|one| one.id == *id) else {
+        return Row::new(wanted, State::Interrupted);
+    };
+    let done = seen.of(id);
+    let rests = matches!(one.state, Doing::Resting)
+        && one.not_after.is_some()
+        && one.next.is_none_or(|next| next.at > overview.at);
+    let mut row = Row::new(
+        wanted,
+        match &one.trouble {
+            Some(_) => State::Failed,
+            None if !rests && interrupted => State::Interrupted,
+            None if !rests => State::Waiting,
+            None if done.issued => State::Issued,
+            None => State::Valid,
+        },
+    );
+    // The stored one, if there is one, goes on being served: until when is what matters where something has failed.
+    row.serial.clone_from(&one.serial);
+    row.valid_until = one.not_after.and_then(rfc3339);
+    row.renew_at = one.renewal.and_then(|decision| rfc3339(decision.at));
+    if row.state == State::Waiting {
+        row.note = Some(waits_for(one, overview));
+        row.error = overview.authorities.iter().find_map(is_down).filter(|_| one.state != Doing::Waiting);
+    }
+    if let Some(trouble) = &one.trouble {
+        row.note = Some(next_try(trouble));
+        row.error = Some(Failure::from(trouble));
+    }
+    for id in wanted.deployers.iter().filter(|_| one.not_after.is_some()) {
+        let Some(there) = one.deployments.get(id) else { continue };
+        let state = match &there.trouble {
+            Some(_) => "failed",
+            None if !there.current => "waiting",
+            None if done.applied.contains(id) => "applied",
+            None => "current",
+        };
+        let error = there.trouble.as_ref().map(Failure::from);
+        row.deployments.push(Place { deployer: id.clone(), state, error });
+    }
+    row
+}
+
+fn waits_for(one: &CertificateStatus, overview: &Overview) -> String {
+    if one.state == Doing::Waiting {
+        return "waits for the limits of the CA: `--plan` says until when; a later run orders it".to_owned();
+    }
+    match overview.authorities.iter().find_map(is_down) {
+        Some(_) => "a later run orders it".to_owned(),
+        None => "another process is working on it".to_owned(),
+    }
+}
+
+fn is_down(authority: &AuthorityStatus) -> Option<Failure> {
+    let until = rfc3339(authority.down_until?)?;
+    Some(Failure {
+        class: Class::Transient,
+        message: format!("{} does not answer, and is left alone until {until}", authority.id),
+        hint: Some("add another authority to fall back to".to_owned()),
+    })
+}
+
+fn next_try(trouble: &Trouble) -> String {
+    let failed = format!(
+        "failed {} in a row, last at {}",
+        if trouble.failures == 1 { "once".to_owned() } else { format!("{} times", trouble.failures) },
+        rfc3339(trouble.at).unwrap_or_default()
+    );
+    match trouble.class {
+        Class::Fatal => format!("{failed}; not tried again until what is wanted changes, or by `--force ID`"),
+        _ => format!(
+            "{failed}; a run after {} tries again, or `--force ID` at once",
+            rfc3339(trouble.retry_at).unwrap_or_default()
+        ),
+    }
+}
+
+/// Says of each what the store says; in a dry run, also what would be done about it.
+pub(crate) async fn look(setup: &Setup, certificates: &[&Wanted], dry_run: bool) -> Result<Report> {
+    let pipeline = setup.pipeline()?;
+    let mut rows = Vec::new();
+    for wanted in certificates {
+        let row = match dry_run {
+            true => would_do(setup, &pipeline, wanted).await,
+            false => pipeline.status(&wanted.spec).await.map(|status| row_of(wanted, &status)),
+        };
+        rows.push(row.unwrap_or_else(|error| Row::failed(wanted, &error)));
+    }
+    setup.close().await;
+    Ok(Report { certificates: rows, errors: Vec::new() })
 }
 
 async fn told_to_end() {
@@ -91,53 +165,13 @@ async fn told_to_end() {
     }
 }
 
-async fn one(setup: &Setup, wanted: &Wanted, task: Task) -> Row {
-    let done = async {
-        let pipeline = setup.pipeline(wanted)?;
-        match task {
-            Task::Obtain | Task::Renew => obtain(&pipeline, wanted, task == Task::Renew).await,
-            Task::DryRun => dry_run(setup, &pipeline, wanted).await,
-            Task::Status => status(&pipeline, wanted).await,
-        }
-    };
-    match done.await {
-        Ok(row) => row,
-        Err(error) => Row::failed(wanted, &error),
-    }
-}
-
-async fn obtain(pipeline: &Pipeline, wanted: &Wanted, force: bool) -> Result<Row> {
-    let obtained = match force {
-        true => pipeline.renew(&wanted.spec).await,
-        false => pipeline.obtain(&wanted.spec).await,
-    };
-    let issuance = match obtained {
-        Ok(issuance) => issuance,
-        Err(error) => {
-            // The stored one, if there is one, goes on being served: until when is what matters now.
-            let mut row = Row::failed(wanted, &error);
-            if let Ok(Some(bundle)) = pipeline.load(wanted.spec.id()).await {
-                tell(&mut row, &bundle);
-            }
-            return Ok(row);
-        }
-    };
-    let mut row = Row::new(wanted, if issuance.fresh { State::Issued } else { State::Valid });
-    tell(&mut row, &issuance.bundle);
-    row.renew_at = rfc3339(issuance.renew_at);
-    row.deployments = issuance.deployments.iter().map(Place::from).collect();
-    Ok(row)
-}
-
-async fn status(pipeline: &Pipeline, wanted: &Wanted) -> Result<Row> {
-    Ok(row_of(wanted, &pipeline.status(&wanted.spec).await?))
-}
-
-async fn dry_run(setup: &Setup, pipeline: &Pipeline, wanted: &Wanted) -> Result<Row> {
+async fn would_do(setup: &Setup, pipeline: &Pipeline, wanted: &Wanted) -> Result<Row> {
     let status = pipeline.status(&wanted.spec).await?;
     let mut row = row_of(wanted, &status);
     let order = row.state != State::Valid || status.under_way;
+    let held = status.trouble.as_ref().filter(|trouble| order && trouble.holds(SystemClock::default().now()));
     let why = match row.state {
+        _ if held.is_some() => "would order it, but it is too early to try again",
         _ if status.under_way => "would go on with the order that is under way",
         State::Missing => "would order it: there is none",
         State::Expired => "would order it: the stored one has expired",
@@ -170,30 +204,27 @@ async fn looked(deployer: &Arc<dyn Deployer>, bundle: Option<&Bundle>) -> Place 
 
 fn row_of(wanted: &Wanted, status: &Status) -> Row {
     let now = SystemClock::default().now();
-    let Some(bundle) = &status.bundle else {
-        let mut row = Row::new(wanted, State::Missing);
-        row.note = status.under_way.then(|| "an order is under way".to_owned());
-        return row;
-    };
-    let state = match status.renewal {
-        _ if bundle.facts().not_after <= now => State::Expired,
+    let state = match (&status.bundle, status.renewal) {
+        (None, _) => State::Missing,
+        (Some(bundle), _) if bundle.facts().not_after <= now => State::Expired,
         _ if !status.fit => State::Unfit,
-        Some(decision) if decision.at <= now => State::Due,
+        (_, Some(decision)) if decision.at <= now => State::Due,
         _ => State::Valid,
     };
     let mut row = Row::new(wanted, state);
-    tell(&mut row, bundle);
-    if let Some(decision) = status.renewal {
-        row.renew_at = rfc3339(decision.at);
-        row.note = match decision.reason {
-            Reason::Suggested => Some("to be renewed when the CA suggests".to_owned()),
-            _ => None,
-        };
+    if let Some(bundle) = &status.bundle {
+        row.serial = Some(bundle.facts().serial.clone());
+        row.valid_until = rfc3339(bundle.facts().not_after);
     }
+    row.renew_at = status.renewal.and_then(|decision| rfc3339(decision.at));
+    row.note = match &status.trouble {
+        Some(trouble) => Some(next_try(trouble)),
+        None if status.under_way => Some("an order is under way".to_owned()),
+        None if status.renewal.is_some_and(|decision| decision.reason == Reason::Suggested) => {
+            Some("to be renewed when the CA suggests".to_owned())
+        }
+        None => None,
+    };
+    row.error = status.trouble.as_ref().map(Failure::from);
     row
-}
-
-fn tell(row: &mut Row, bundle: &Bundle) {
-    row.serial = Some(bundle.facts().serial.clone());
-    row.valid_until = rfc3339(bundle.facts().not_after);
 }

@@ -188,6 +188,27 @@ async fn one_that_fails_holds_back_no_other_and_needs_a_person() {
     assert!(ended.out.contains("4 certificates, 3 issued, 1 failed"), "{ended:?}");
     assert!(world.deployed("b").contains("BEGIN CERTIFICATE") && world.deployed("broken").is_empty());
     assert_eq!(world.ca.certificates_issued(), 3);
+
+    // A timer that is too quick spends nothing.
+    let orders = || world.ca.requests(Endpoint::NewOrder);
+    let before = orders();
+    for _ in 0..3 {
+        let again = world.run(&[]).await;
+        assert_eq!((again.code, orders()), (Some(1), before), "{again:?}");
+        assert!(again.line("broken").contains("failed") && again.line("b ").contains("valid"), "{again:?}");
+        assert!(
+            again.out.contains("failed once in a row") && again.out.contains("the answer is another"),
+            "{again:?}"
+        );
+    }
+    let status = world.run(&["--status"]).await;
+    assert!(status.code == Some(1) && status.out.contains("the answer is another"), "{status:?}");
+    assert!(world.run(&["--dry-run"]).await.out.contains("too early to try again"));
+    // A person may.
+    let forced = world.run(&["--force", "broken"]).await;
+    assert!(forced.code == Some(1) && orders() == before + 1, "{forced:?}");
+    assert!(forced.out.contains("failed 2 times in a row"), "{forced:?}");
+    assert!(!forced.out.contains("b.example"), "the others are left alone: {forced:?}");
 }
 
 #[tokio::test]

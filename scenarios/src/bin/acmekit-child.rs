@@ -5,15 +5,10 @@ use std::process::ExitCode;
 #[tokio::main]
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is how it answers the test")]
 async fn main() -> ExitCode {
-    let Some(path) = std::env::args().nth(1) else {
-        eprintln!("usage: acmekit-child TASK.json");
-        return ExitCode::from(2);
-    };
-    let read = std::fs::read(&path).map_err(|e| e.to_string());
-    let task = match read.and_then(|bytes| serde_json::from_slice(&bytes).map_err(|e| e.to_string())) {
+    let task = match acmekit_scenarios::task() {
         Ok(task) => task,
         Err(error) => {
-            eprintln!("{path}: {error}");
+            eprintln!("{error}");
             return ExitCode::from(2);
         }
     };
