@@ -43,10 +43,20 @@ impl<'a> Order<'a> {
     pub(crate) fn of(connection: &'a Connection) -> Self {
         Self { connection, force: false, rehearse: false, waits: true, deployers: None }
     }
+
+    /// See [`span`].
+    pub(crate) fn span(&self, certificate: &CertificateId) -> tracing::Span {
+        span(certificate, Some(self.connection.id()))
+    }
+}
+
+/// The span in which everything is done for a certificate. Whoever begins something for one enters it, once; costs
+/// nothing where nobody wants it.
+pub(crate) fn span(certificate: &CertificateId, authority: Option<&str>) -> tracing::Span {
+    tracing::info_span!("certificate", id = %certificate, authority)
 }
 
 impl Pipeline {
-    #[tracing::instrument(name = "certificate", skip_all, fields(id = %spec.id(), authority = order.connection.id()))]
     pub(crate) async fn run(&self, spec: &CertificateSpec, order: &Order<'_>) -> Result<Issuance> {
         let seen = self.stored(spec.id()).await?.map(|(_, version)| version);
         let key = certificate_key(spec.id())?;
