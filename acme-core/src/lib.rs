@@ -71,6 +71,7 @@ mod key;
 mod lease;
 pub mod limits;
 pub mod manager;
+pub mod metrics;
 mod name;
 pub mod order;
 mod pipeline;

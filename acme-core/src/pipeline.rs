@@ -19,6 +19,7 @@ use crate::renewal::RenewalPolicy;
 use crate::{
     Authority, Bundle, CertificateId, CertificateSpec, ChallengeKind, ChallengeSolver, Clock, Deployer,
     Error, ErrorKind, Event, Observer, Outcome, Result, Store, StoreKey, SystemClock, Timeouts, What, lease,
+    metrics,
 };
 pub(crate) use run::{Order, span};
 
@@ -199,6 +200,7 @@ impl PipelineBuilder {
                 "give one of them another id with `with_id`",
             );
         }
+        metrics::describe();
         let timeouts = self.authorities.first().map(|first| *first.timeouts()).unwrap_or_default();
         let connections = self.authorities.into_iter();
         let connections = connections.map(|authority| Connection::new(authority, &self.store, &self.clock));
