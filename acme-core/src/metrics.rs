@@ -252,3 +252,25 @@ mod nothing {
         work
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_is_in_the_table_above() {
+        let table = include_str!("metrics.rs");
+        for name in [
+            CERTIFICATE_NOT_AFTER,
+            RENEWALS,
+            DEPLOYMENTS,
+            CA_REQUEST_DURATION,
+            CHALLENGE_DURATION,
+            DNS_PROVIDER_CALL_DURATION,
+            BUDGET_LEFT,
+            BUDGET_BLOCKED_UNTIL,
+        ] {
+            assert!(table.contains(&format!("//! | `{name}` | ")), "{name}");
+        }
+    }
+}
