@@ -28,7 +28,7 @@ use tokio::sync::Mutex;
 use crate::limits::Limits;
 use crate::{
     Condition, Deadline, Error, ErrorKind, Expected, Identifier, Result, Retry, Secret, Store, StoreKey,
-    Version,
+    Version, metrics,
 };
 
 pub(crate) use ledger::{Ledger, Page, Wish};
@@ -146,6 +146,7 @@ impl Budget {
     pub(crate) async fn left(&self, now: SystemTime) -> Result<Left> {
         let (ledger, _) = self.load(&[]).await?;
         let (orders, blocked_until) = ledger.left(&self.limits, now);
+        metrics::budget(&self.authority, (orders, blocked_until));
         Ok(Left { authority: self.authority.clone(), orders, blocked_until })
     }
 
@@ -181,7 +182,9 @@ impl Budget {
             let _turn = self.turn.lock().await;
             loop {
                 let (mut ledger, loaded) = self.load(pages).await?;
-                let done = change(&mut ledger)?;
+                let done = change(&mut ledger);
+                metrics::budget(&self.authority, ledger.left(&self.limits, now));
+                let done = done?;
                 match self.save(ledger, loaded, now).await {
                     Err(error) if error.kind() == ErrorKind::Conflict => {
                         tokio::time::sleep(Duration::from_millis(rand::random_range(1..20))).await;

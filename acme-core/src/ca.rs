@@ -93,7 +93,7 @@ impl Ca {
     /// second sending of the same one.
     async fn post(
         &self,
-        phase: &str,
+        phase: &'static str,
         key: &JwsKey,
         signer: Signer<'_>,
         url: &str,
@@ -122,7 +122,7 @@ impl Ca {
     }
 
     /// A POST-as-GET (section 6.3): has no effect, so it is repeated when the CA is unavailable.
-    async fn read(&self, phase: &str, account: &Account, url: &str) -> Result<Reply> {
+    async fn read(&self, phase: &'static str, account: &Account, url: &str) -> Result<Reply> {
         let mut attempt = 1;
         loop {
             let reply = self.post(phase, &account.key, Signer::Account(&account.url), url, None).await;
@@ -223,7 +223,7 @@ impl Ca {
     }
 
     /// The order as it is now; its authorizations only where they say why it failed.
-    pub(crate) async fn poll(&self, phase: &str, account: &Account, url: &str) -> Result<Polled> {
+    pub(crate) async fn poll(&self, phase: &'static str, account: &Account, url: &str) -> Result<Polled> {
         let reply = self.read(phase, account, url).await?;
         self.snapshot(account, reply, url.to_owned(), false).await
     }

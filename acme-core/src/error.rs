@@ -52,6 +52,30 @@ pub enum ErrorKind {
     Other,
 }
 
+impl ErrorKind {
+    /// The kind as one word, as it is written in JSON and on metrics: `rate-limited`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auth => "auth",
+            Self::Config => "config",
+            Self::ZoneNotFound => "zone-not-found",
+            Self::NotFound => "not-found",
+            Self::Conflict => "conflict",
+            Self::RateLimited => "rate-limited",
+            Self::Unavailable => "unavailable",
+            Self::Timeout => "timeout",
+            Self::Protocol => "protocol",
+            Self::Validation => "validation",
+            Self::Rejected => "rejected",
+            Self::Storage => "storage",
+            Self::Deploy => "deploy",
+            Self::Unsupported => "unsupported",
+            Self::Cancelled => "cancelled",
+            Self::Other => "other",
+        }
+    }
+}
+
 /// Whether trying again can help, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -330,6 +354,30 @@ impl StdError for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kind_is_the_same_word_everywhere() {
+        for kind in [
+            ErrorKind::Auth,
+            ErrorKind::Config,
+            ErrorKind::ZoneNotFound,
+            ErrorKind::NotFound,
+            ErrorKind::Conflict,
+            ErrorKind::RateLimited,
+            ErrorKind::Unavailable,
+            ErrorKind::Timeout,
+            ErrorKind::Protocol,
+            ErrorKind::Validation,
+            ErrorKind::Rejected,
+            ErrorKind::Storage,
+            ErrorKind::Deploy,
+            ErrorKind::Unsupported,
+            ErrorKind::Cancelled,
+            ErrorKind::Other,
+        ] {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
+        }
+    }
 
     #[test]
     fn error_is_one_word_wide() {

@@ -348,7 +348,7 @@ impl<'a> Run<'a> {
     /// `Retry-After` is obeyed, but for less than a fifth of a second; without one the pauses grow from there to five.
     async fn poll(
         &self,
-        phase: &str,
+        phase: &'static str,
         order: &OrderSnapshot,
         mut wait: Option<Duration>,
     ) -> Result<OrderSnapshot> {

@@ -31,7 +31,8 @@
 //! | keep it | [`Store`], [`stores`] |
 //! | have it served | [`Deployer`], [`probe`] |
 //! | write a DNS provider over a JSON API | [`rest`] |
-//! | see what happens | [`Event`], [`Observer`], and the `tracing` target `acmekit::effect` |
+//! | see what happens | [`Event`], [`Observer`], the `tracing` span `certificate`, and the target `acmekit::effect` |
+//! | measure it | [`metrics`](mod@metrics) |
 //! | act on failures | [`Error`], [`ErrorKind`], [`Retry`] |
 //!
 //! # Crashes
@@ -41,7 +42,8 @@
 //!
 //! # Features
 //! Exactly one crypto provider is linked: `aws-lc-rs` (default) or, with `default-features = false`,
-//! `ring`. `rsa` adds RSA certificate keys.
+//! `ring`. `rsa` adds RSA certificate keys. `metrics` measures what [`metrics`](mod@metrics) lists, for any recorder of the
+//! `metrics` facade: expiry, results, latencies of CAs and DNS providers, budgets.
 
 #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
 compile_error!("acmekit-core needs one crypto provider: enable the feature `aws-lc-rs` or `ring`");
@@ -71,6 +73,7 @@ mod key;
 mod lease;
 pub mod limits;
 pub mod manager;
+pub mod metrics;
 mod name;
 pub mod order;
 mod pipeline;

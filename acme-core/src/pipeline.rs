@@ -7,6 +7,8 @@ mod status;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tracing::Instrument;
+
 use crate::budget::plan::{Plan, plan};
 use crate::budget::{Left, Wish};
 use crate::connection::Connection;
@@ -17,8 +19,9 @@ use crate::renewal::RenewalPolicy;
 use crate::{
     Authority, Bundle, CertificateId, CertificateSpec, ChallengeKind, ChallengeSolver, Clock, Deployer,
     Error, ErrorKind, Event, Observer, Outcome, Result, Store, StoreKey, SystemClock, Timeouts, What, lease,
+    metrics,
 };
-pub(crate) use run::Order;
+pub(crate) use run::{Order, span};
 
 pub use status::Status;
 
@@ -197,6 +200,7 @@ impl PipelineBuilder {
                 "give one of them another id with `with_id`",
             );
         }
+        metrics::describe();
         let timeouts = self.authorities.first().map(|first| *first.timeouts()).unwrap_or_default();
         let connections = self.authorities.into_iter();
         let connections = connections.map(|authority| Connection::new(authority, &self.store, &self.clock));
@@ -247,7 +251,8 @@ impl Pipeline {
     /// # Errors
     /// If there is no certificate. Failed deployments are in the [`Issuance`].
     pub async fn obtain(&self, spec: &CertificateSpec) -> Result<Issuance> {
-        self.run(spec, &Order::of(self.connection_for(spec)?)).await
+        let order = Order::of(self.connection_for(spec)?);
+        self.run(spec, &order).instrument(order.span(spec.id())).await
     }
 
     /// As [`obtain`](Self::obtain), but orders a new certificate also when the stored one is not
@@ -256,7 +261,8 @@ impl Pipeline {
     /// # Errors
     /// As [`obtain`](Self::obtain). The stored certificate stays in use.
     pub async fn renew(&self, spec: &CertificateSpec) -> Result<Issuance> {
-        self.run(spec, &Order { force: true, ..Order::of(self.connection_for(spec)?) }).await
+        let order = Order { force: true, ..Order::of(self.connection_for(spec)?) };
+        self.run(spec, &order).instrument(order.span(spec.id())).await
     }
 
     /// Loads the stored certificate.

@@ -9,6 +9,7 @@
 //! | `files` | `files` | PEM files in a folder, switched as a whole, with reload, verify, rollback |
 //! | `haproxy` | `haproxy` | into a running HAProxy by its runtime API |
 //! | `config` | `config` | all of it out of one TOML file |
+//! | `metrics` | [`metrics`](mod@metrics) | expiry, results, latencies and budgets for any recorder of the `metrics` facade; the module lists them all |
 //! | `rsa` | | RSA certificate keys |
 //! | `aws-lc-rs` (default), `ring` | | the crypto provider: exactly one is linked |
 //!

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::bundle::position;
 use crate::order::hint;
-use crate::{Authority, Clock, Deadline, Error, ErrorKind, Exchange, Problem, Result, Retry};
+use crate::{Authority, Clock, Deadline, Error, ErrorKind, Exchange, Problem, Result, Retry, metrics};
 
 /// The longest answer taken: a chain with a hundred names is below 20 KiB.
 const MAX_BODY: usize = 1024 * 1024;
@@ -24,6 +24,8 @@ pub(crate) struct Transport {
     way: Way,
     nonces: Mutex<Vec<String>>,
     timeout: Duration,
+    /// The authority's id.
+    authority: String,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -47,8 +49,9 @@ pub(crate) struct Reply {
 impl Transport {
     pub(crate) fn new(authority: &Authority, clock: Arc<dyn Clock>) -> Result<Self> {
         let (nonces, timeout) = (Mutex::default(), authority.timeouts().request);
+        let id = authority.id().to_owned();
         if let Some(exchange) = authority.exchange() {
-            return Ok(Self { way: Way::Given(Arc::clone(exchange)), nonces, timeout, clock });
+            return Ok(Self { way: Way::Given(Arc::clone(exchange)), nonces, timeout, authority: id, clock });
         }
         let failed = |why: &str| Error::new(ErrorKind::Config, "ca.connect", why);
         let tls = authority.tls_config()?;
@@ -63,22 +66,25 @@ impl Transport {
             .pool_idle_timeout(Duration::from_secs(30))
             .build()
             .map_err(|e| failed("the HTTPS client could not be made").with_source(e))?;
-        Ok(Self { way: Way::Https(client), nonces, timeout, clock })
+        Ok(Self { way: Way::Https(client), nonces, timeout, authority: id, clock })
     }
 
     /// One request, one answer; whatever its status.
     #[tracing::instrument(level = "debug", skip_all, fields(%phase, %method, %url, status))]
     pub(crate) async fn exchange(
         &self,
-        phase: &str,
+        phase: &'static str,
         method: Method,
         url: &str,
         body: Option<Vec<u8>>,
     ) -> Result<Reply> {
-        let (status, headers, body) = match &self.way {
-            Way::Https(client) => self.by_https(client, phase, method, url, body).await?,
-            Way::Given(exchange) => self.by_exchange(&**exchange, phase, method, url, body).await?,
+        let answer = async {
+            match &self.way {
+                Way::Https(client) => self.by_https(client, phase, method, url, body).await,
+                Way::Given(exchange) => self.by_exchange(&**exchange, phase, method, url, body).await,
+            }
         };
+        let (status, headers, body) = metrics::requesting(&self.authority, phase, answer).await?;
         tracing::Span::current().record("status", status.as_u16());
         if let Some(nonce) = headers.get("replay-nonce").and_then(|value| value.to_str().ok()) {
             self.keep_nonce(nonce);

@@ -12,6 +12,7 @@ use crate::journal::Presented;
 use crate::order::{AuthorizationSnapshot, ChallengeStatus, OrderSnapshot};
 use crate::{
     Challenge, ChallengeSolver, Deadline, Error, ErrorKind, KeyAuthorization, Presentation, Result, What,
+    metrics,
 };
 
 /// How many challenges are presented, and answered, at once.
@@ -76,7 +77,8 @@ impl Run<'_> {
         for presented in &self.journal.record.presented {
             if let Some(plan) = plans.iter().find(|plan| plan.is_of(presented)) {
                 let seen = plan.solver.ready(&presented.presentation, started);
-                ready.push(started.run("solver.ready", "propagation", seen).boxed());
+                let seen = started.run("solver.ready", "propagation", seen);
+                ready.push(metrics::solving(plan.solver.kind(), "ready", seen).boxed());
             }
         }
         try_join_all(ready).await?;
@@ -133,10 +135,7 @@ impl Run<'_> {
             });
             let presentation = match journaled {
                 Some(presented) => presented.presentation.clone(),
-                None => match deadline
-                    .run("solver.prepare", "prepare", solver.prepare(&challenge, deadline))
-                    .await
-                {
+                None => match prepare(&**solver, &challenge, deadline).await {
                     Ok(presentation) => presentation,
                     Err(error) if error.kind() == ErrorKind::ZoneNotFound => {
                         refused = refused.or(Some(error));
@@ -204,9 +203,19 @@ impl Plan {
     async fn present(&self, deadline: Deadline) -> Result<Presentation> {
         let work =
             deadline.run("solver.present", "present", self.solver.present(&self.presentation, deadline));
-        effect("challenge.present", work).await
+        effect("challenge.present", metrics::solving(self.solver.kind(), "present", work)).await
     }
 }
+
+async fn prepare(
+    solver: &dyn ChallengeSolver,
+    challenge: &Challenge,
+    deadline: Deadline,
+) -> Result<Presentation> {
+    let work = deadline.run("solver.prepare", "prepare", solver.prepare(challenge, deadline));
+    metrics::solving(solver.kind(), "prepare", work).await
+}
+
 /// Whether what failed may have been done, or be done yet.
 fn is_unsettled(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Unavailable)

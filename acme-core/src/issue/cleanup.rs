@@ -5,7 +5,7 @@ use futures_util::future::join_all;
 
 use crate::effect::effect;
 use crate::journal::{Journal, Presented};
-use crate::{Deadline, Error, ErrorKind, Pipeline, Result, What};
+use crate::{Deadline, Error, ErrorKind, Pipeline, Result, What, metrics};
 
 /// What a clean-up takes away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,5 +87,5 @@ async fn take_away(pipeline: &Pipeline, presented: &Presented, deadline: Deadlin
         .with_hint("run once with the solver that presented it"));
     };
     let work = deadline.run("solver.cleanup", "cleanup", solver.cleanup(&presented.presentation, deadline));
-    effect("challenge.cleanup", work).await
+    effect("challenge.cleanup", metrics::solving(solver.kind(), "cleanup", work)).await
 }

@@ -16,7 +16,7 @@ use super::status::{AuthorityStatus, CertificateStatus, DeploymentStatus, NextTa
 use super::work::{Done, Ended, Job};
 use crate::limits::covering;
 use crate::renewal::upkeep::Upkeep;
-use crate::{CertificateId, CertificateSpec, Error, ErrorKind, Pipeline, Result, Retry};
+use crate::{CertificateId, CertificateSpec, Error, ErrorKind, Pipeline, Result, Retry, metrics};
 
 /// The longest sleep: a wall clock that jumps is noticed after that.
 const NAP: Duration = Duration::from_secs(300);
@@ -323,6 +323,7 @@ impl Keeper {
             Command::Remove { id, reply } => {
                 let slot = self.slots.remove(&id);
                 if let Some(slot) = slot {
+                    metrics::forgotten(&id);
                     self.queue.cancel(slot);
                     if let Some(place) = place(slot).and_then(|place| self.items.get_mut(place)) {
                         *place = None;

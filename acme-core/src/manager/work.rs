@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use tracing::Instrument;
+
 use super::status::Task;
 use crate::backoff::Trouble;
-use crate::pipeline::Order;
+use crate::connection::Connection;
+use crate::pipeline::{Order, span};
 use crate::renewal::chance;
 use crate::renewal::upkeep::Upkeep;
 use crate::{CertificateSpec, Error, ErrorKind, Expected, Pipeline, Result, What};
@@ -47,15 +50,22 @@ pub(super) enum Ended {
 impl Job {
     /// Does it.
     pub(super) async fn run(self, pipeline: Arc<Pipeline>) -> Done {
+        let orders = matches!(self.task, Task::Issue | Task::Rotate);
+        let connection = pipeline.connections.get(self.connection).filter(|_| orders);
+        let span = span(self.spec.id(), connection.map(Connection::id));
+        self.work(&pipeline).instrument(span).await
+    }
+
+    async fn work(&self, pipeline: &Pipeline) -> Done {
         let result = match self.task {
-            Task::Ask => match self.ask(&pipeline).await {
+            Task::Ask => match self.ask(pipeline).await {
                 Ok((upkeep, expected)) => return Done { upkeep, expected, ended: Ended::Well },
                 Err(error) => Err(error),
             },
-            Task::Deploy => self.deploy(&pipeline).await,
-            Task::Issue | Task::Rotate => self.issue(&pipeline).await,
+            Task::Deploy => self.deploy(pipeline).await,
+            Task::Issue | Task::Rotate => self.issue(pipeline).await,
         };
-        let (mut upkeep, mut expected) = self.look(&pipeline).await;
+        let (mut upkeep, mut expected) = self.look(pipeline).await;
         let ended = match result {
             Ok(()) => Ended::Well,
             Err(error) if error.op() == "lease.take" => Ended::Busy,
@@ -63,7 +73,7 @@ impl Job {
                 Some(until) => Ended::Spent(until),
                 None => {
                     if matches!(self.task, Task::Issue | Task::Rotate) {
-                        expected = self.note(&pipeline, &mut upkeep, expected, &error).await;
+                        expected = self.note(pipeline, &mut upkeep, expected, &error).await;
                     }
                     Ended::Badly(error)
                 }

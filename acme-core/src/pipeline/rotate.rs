@@ -7,6 +7,7 @@
 //! | the latter disappears | once the CA has revoked it |
 
 use sha2::{Digest, Sha256};
+use tracing::Instrument;
 
 use super::{Issuance, LEASE, Order, Pipeline, certificate_key};
 use crate::bundle::hex;
@@ -27,7 +28,7 @@ impl Pipeline {
     /// is not revoked then.
     pub async fn rotate_compromised(&self, spec: &CertificateSpec) -> Result<Issuance> {
         let order = Order::of(self.connection_for(spec)?);
-        self.rotate(spec, &order).await
+        self.rotate(spec, &order).instrument(order.span(spec.id())).await
     }
 
     pub(crate) async fn rotate(&self, spec: &CertificateSpec, order: &Order<'_>) -> Result<Issuance> {

@@ -18,7 +18,7 @@ use crate::renewal::upkeep::{Current, Upkeep};
 use crate::renewal::{Input, Suggestion, chance};
 use crate::{
     Bundle, CertificateId, CertificateSpec, Condition, Deadline, Deployer, ErrorKind, Expected, Lease,
-    Outcome, Result, Retry, Secret, Version, What, issue, lease,
+    Outcome, Result, Retry, Secret, Version, What, issue, lease, metrics,
 };
 
 /// How long the CA may take to say when to renew: what it says is welcome, not needed.
@@ -43,11 +43,29 @@ impl<'a> Order<'a> {
     pub(crate) fn of(connection: &'a Connection) -> Self {
         Self { connection, force: false, rehearse: false, waits: true, deployers: None }
     }
+
+    /// See [`span`].
+    pub(crate) fn span(&self, certificate: &CertificateId) -> tracing::Span {
+        span(certificate, Some(self.connection.id()))
+    }
+}
+
+/// The span in which everything is done for a certificate. Whoever begins something for one enters it, once; costs
+/// nothing where nobody wants it.
+pub(crate) fn span(certificate: &CertificateId, authority: Option<&str>) -> tracing::Span {
+    tracing::info_span!("certificate", id = %certificate, authority)
 }
 
 impl Pipeline {
-    #[tracing::instrument(name = "certificate", skip_all, fields(id = %spec.id(), authority = order.connection.id()))]
     pub(crate) async fn run(&self, spec: &CertificateSpec, order: &Order<'_>) -> Result<Issuance> {
+        let done = self.run_under_lease(spec, order).await;
+        if let Err(error) = &done {
+            metrics::failed(order.connection.id(), error);
+        }
+        done
+    }
+
+    async fn run_under_lease(&self, spec: &CertificateSpec, order: &Order<'_>) -> Result<Issuance> {
         let seen = self.stored(spec.id()).await?.map(|(_, version)| version);
         let key = certificate_key(spec.id())?;
         let patience = if order.waits { order.connection.timeouts().lease } else { Duration::ZERO };
@@ -338,6 +356,7 @@ impl Pipeline {
         let condition = Condition::expecting(expected).under(lease);
         let key = certificate_key(bundle.id())?;
         effect("certificate.store", self.store.save(&key, &value, &condition)).await?;
+        metrics::issued(&bundle.origin().authority);
         self.tell(bundle.id(), What::CertificateStored { serial: bundle.facts().serial.clone() });
         Ok(())
     }
@@ -359,6 +378,7 @@ impl Pipeline {
             // Whoever was stopped for longer than the lease lasts must not put an old certificate over a newer one.
             self.store.renew(lease).await?;
             let result = self.deploy_to(&**deployer, bundle).await;
+            metrics::deployed(deployer.id(), &result);
             let id = deployer.id().to_owned();
             upkeep.deployed(&id, bundle, result.as_ref().err(), self.now());
             let what = match &result {

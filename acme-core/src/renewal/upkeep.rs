@@ -14,7 +14,7 @@ use crate::backoff::Trouble;
 use crate::clock::rfc3339;
 use crate::{
     Bundle, CertificateId, Condition, Error, ErrorKind, Expected, Lease, Result, Secret, Store, StoreKey,
-    Version,
+    Version, metrics,
 };
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +75,7 @@ impl Upkeep {
     /// What is known once this is in the store. What was known of another is forgotten.
     pub(crate) fn has(&mut self, bundle: &Bundle) {
         let current = Current::of(bundle);
+        metrics::expires(bundle.id(), current.not_after);
         if self.current.as_ref().is_none_or(|known| known.sha256 != current.sha256) {
             self.suggestion = None;
             self.trouble = None;
@@ -110,10 +111,13 @@ impl Upkeep {
         let Some(entry) = store.load(&key(id)?).await? else {
             return Ok((Self::default(), Expected::Absent));
         };
-        let known = serde_json::from_slice(entry.value.expose()).unwrap_or_else(|error| {
+        let known: Self = serde_json::from_slice(entry.value.expose()).unwrap_or_else(|error| {
             tracing::warn!(%error, certificate = %id, "what was known of it cannot be read, and is made anew");
             Self::default()
         });
+        if let Some(current) = &known.current {
+            metrics::expires(id, current.not_after);
+        }
         Ok((known, Expected::Version(entry.version)))
     }
 

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use crate::dns::{Canonical, Resolver};
 use crate::{
     Challenge, ChallengeKind, ChallengeSolver, Deadline, DnsName, DnsProvider, Error, ErrorKind,
-    Presentation, RecordHandle, Result, TxtRecord, Zone,
+    Presentation, RecordHandle, Result, TxtRecord, Zone, metrics,
 };
 
 /// Under which name a [`Presentation`] holds the [`RecordHandle`].
@@ -51,7 +51,8 @@ impl Limited {
     ) -> Result<T> {
         // The semaphore is never closed: an error here could only mean that nothing counts any more.
         let _turn = deadline.run(op, what, async { Ok(self.free.acquire().await.ok()) }).await?;
-        deadline.capped(self.provider.limits().call_timeout).run(op, what, call).await
+        let deadline = deadline.capped(self.provider.limits().call_timeout);
+        metrics::calling(self.provider.id(), op, deadline.run(op, what, call)).await
     }
 }
 
