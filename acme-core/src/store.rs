@@ -46,6 +46,22 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// `Storage`.
     async fn list(&self, prefix: &StoreKey) -> Result<Vec<StoreKey>>;
 
+    /// The entries below a prefix, sorted by key, each as [`load`](Self::load) answers it. (T7)
+    ///
+    /// Unless a store knows better, they are loaded one after the other; what comes and goes meanwhile may be there or
+    /// not.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), for the first that cannot be read.
+    async fn load_all(&self, prefix: &StoreKey) -> Result<Vec<(StoreKey, Entry)>> {
+        let mut entries = Vec::new();
+        for key in self.list(prefix).await? {
+            let entry = self.load(&key).await?;
+            entries.extend(entry.map(|entry| (key, entry)));
+        }
+        Ok(entries)
+    }
+
     /// Takes the lease of this name, or answers `None` while somebody else holds it. (T10)
     ///
     /// It ends when `ttl` passes without [`renew`](Self::renew), when the [`Lease`] is dropped, and
@@ -260,6 +276,9 @@ macro_rules! forward {
             }
             async fn list(&self, prefix: &StoreKey) -> Result<Vec<StoreKey>> {
                 (**self).list(prefix).await
+            }
+            async fn load_all(&self, prefix: &StoreKey) -> Result<Vec<(StoreKey, Entry)>> {
+                (**self).load_all(prefix).await
             }
             async fn lease(&self, name: &StoreKey, ttl: Duration) -> Result<Option<Lease>> {
                 (**self).lease(name, ttl).await

@@ -252,6 +252,13 @@ pub async fn t07_list_ends_at_a_slash(store: &dyn Store) {
     let found = done("T7", store.list(&key("list")).await);
     let wanted: Vec<StoreKey> = ["list/a", "list/a/deep", "list/b", "list/c.1-2_3"].map(key).into();
     assert_eq!(found, wanted, "T7");
+    let all = done("T7", store.load_all(&key("list")).await);
+    assert_eq!(all.iter().map(|(at, _)| at.clone()).collect::<Vec<_>>(), wanted, "T7: all at once");
+    for (at, entry) in all {
+        let alone = done("T7", store.load(&at).await);
+        let alone = alone.as_ref().map(|alone| (alone.value.expose(), alone.version));
+        assert_eq!(alone, Some((entry.value.expose(), entry.version)), "T7: all at once: {at}");
+    }
     assert!(done("T7", store.list(&key("nothing")).await).is_empty(), "T7: nothing there");
 }
 

@@ -12,9 +12,10 @@ use acmekit::solvers::Dns01;
 use acmekit::stores::FileStore;
 use acmekit::{
     Authority, CertificateSpec, Challenge, ChallengeKind, ChallengeSolver, Csr, Deadline, Error, ErrorKind,
-    KeyType, Pipeline, Presentation, PrivateKey, Result, Store, async_trait,
+    KeyType, Manager, Pipeline, Presentation, PrivateKey, Result, Store, async_trait,
 };
-use acmekit_scenarios::{NoProof, authority, dns01, resolver, timeouts};
+use acmekit_scenarios::{NoProof, authority, dns01, resolver, timeouts, trusted};
+use acmekit_server::TestCa;
 use acmekit_testbed::{Bind, Nginx, Pebble};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
@@ -224,6 +225,26 @@ async fn a_directory_url_where_something_else_answers() {
     let acme = on(folder.path(), authority(&ca).unwrap(), NoProof::default()).await.unwrap();
     acme.obtain(&spec(&["example.test"])).await.unwrap();
     assert_eq!((ca.accounts(), ca.orders(), half_written(folder.path())), (1, 1, 0));
+}
+
+#[tokio::test]
+async fn a_damaged_note_on_a_certificate_keeps_nobody_from_it() {
+    let ca = TestCa::builder().always_valid().start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for damaged in [false, true] {
+        if damaged {
+            write_file(&entry(folder.path(), "renewals"), b"damaged", FileAttributes::default()).unwrap();
+        }
+        let authority = trusted(&ca.directory_url(), ca.root_pem()).unwrap();
+        let manager =
+            Manager::builder(on(folder.path(), authority, NoProof::default()).await.unwrap()).start();
+        manager.add(spec(&["example.test"])).await.unwrap();
+        manager.settled().await.unwrap();
+        let status = manager.status().await.unwrap();
+        assert!(status.certificates[0].serial.is_some() && status.certificates[0].trouble.is_none());
+        manager.shutdown().await;
+        assert_eq!(ca.certificates_issued(), 1, "{damaged}");
+    }
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ use acmekit::{
     Deadline, Deployer, DnsName, DnsProvider, Error, ErrorKind, Manager, Outcome, Pipeline, PipelineBuilder,
     Presentation, RecordHandle, Result, Store, TxtRecord, Zone, async_trait,
 };
-use acmekit_scenarios::Nothing;
+use acmekit_scenarios::NoProof;
 use acmekit_server::faults::{Action, Answer, Fault, RetryAfter};
 use acmekit_server::{Endpoint, MovableClock, Problem, ProblemType, TestCa};
 use metrics::set_default_local_recorder;
@@ -260,7 +260,7 @@ async fn an_order_held_back_for_its_budget_is_told_from_one_the_ca_refused() {
     let recorder = DebuggingRecorder::new();
     let _guard = set_default_local_recorder(&recorder);
     let ca = paused_ca().await;
-    let pipeline = parts(&ca, &memory()).solver(Nothing::default()).build().unwrap();
+    let pipeline = parts(&ca, &memory()).solver(NoProof::default()).build().unwrap();
     let names = |n: usize| spec(&format!("n{n}.example"));
     for n in 0..10 {
         pipeline.obtain(&names(n)).await.unwrap();
@@ -289,7 +289,7 @@ async fn a_request_that_nobody_waits_for_any_more_counts_too() {
     let recorder = DebuggingRecorder::new();
     let _guard = set_default_local_recorder(&recorder);
     let ca = paused_ca().await;
-    let pipeline = parts(&ca, &memory()).solver(Nothing::default()).build().unwrap();
+    let pipeline = parts(&ca, &memory()).solver(NoProof::default()).build().unwrap();
     let first = pipeline.obtain(&spec("www.example")).await.unwrap();
     ca.faults().add(Fault::new(Endpoint::RenewalInfo, Action::Hang).always());
     assert!(!pipeline.obtain(&spec("www.example")).await.unwrap().fresh && first.fresh);
@@ -398,7 +398,7 @@ async fn whatever_is_done_for_a_certificate_is_logged_in_one_span() {
     let _guard = subscriber.set_default();
     let ca = paused_ca().await;
     let edge = Server::new("edge", false);
-    let build = || parts(&ca, &memory()).solver(Nothing::default()).deployer(edge.clone()).build().unwrap();
+    let build = || parts(&ca, &memory()).solver(NoProof::default()).deployer(edge.clone()).build().unwrap();
 
     build().obtain(&spec("www.example")).await.unwrap();
     let alone = log.lines_with("a deployer is at work");

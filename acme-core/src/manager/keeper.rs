@@ -15,8 +15,8 @@ use super::queue::DueQueue;
 use super::status::{AuthorityStatus, CertificateStatus, DeploymentStatus, NextTask, State, Status, Task};
 use super::work::{Done, Ended, Job};
 use crate::limits::covering;
-use crate::renewal::upkeep::Upkeep;
-use crate::{CertificateId, CertificateSpec, Error, ErrorKind, Pipeline, Result, Retry, metrics};
+use crate::renewal::upkeep::{Index, Upkeep};
+use crate::{CertificateId, CertificateSpec, Error, ErrorKind, Expected, Pipeline, Result, Retry, metrics};
 
 /// The longest sleep: a wall clock that jumps is noticed after that.
 const NAP: Duration = Duration::from_secs(300);
@@ -56,6 +56,8 @@ pub(super) struct Keeper {
     health: Vec<Health>,
     tasks: JoinSet<Done>,
     running: HashMap<Id, Wait>,
+    /// What was known of all certificates when the first was added.
+    index: Option<Index>,
     /// The certificates that had a journal when this process began.
     begun: Option<BTreeSet<CertificateId>>,
     /// Those whose keys were compromised then, and that are not revoked yet.
@@ -86,6 +88,7 @@ impl Keeper {
             gate: Gate::new(caps),
             tasks: JoinSet::new(),
             running: HashMap::new(),
+            index: None,
             begun: None,
             compromised: BTreeSet::new(),
             settled: Vec::new(),
@@ -123,6 +126,7 @@ impl Keeper {
 
     fn begin_what_can(&mut self) {
         let now = self.pipeline.now();
+        self.index.take_if(|index| !index.is_fresh(now));
         while let Some(slot) = self.queue.pop_due(now) {
             self.schedule(slot, now);
         }
@@ -379,11 +383,15 @@ impl Keeper {
         }
         let group: Arc<str> = group.into();
         let deployers = deployers.unwrap_or_else(|| self.deployers.clone());
-        let (upkeep, expected) = Upkeep::load(&*self.pipeline.store, spec.id()).await?;
         if self.begun.is_none() {
             self.compromised = self.listed("compromised").await?;
             self.begun = Some(self.listed("journals").await?);
+            match Index::load(&*self.pipeline.store, self.pipeline.now()).await {
+                Ok(index) => self.index = Some(index),
+                Err(error) => tracing::warn!(%error, "what is known of all certificates is read one by one"),
+            }
         }
+        let (upkeep, expected) = self.known(spec.id()).await;
         let begun = self.begun.as_mut().is_some_and(|begun| begun.remove(spec.id()));
         let compromised = self.compromised.remove(spec.id());
         let now = self.pipeline.now();
@@ -433,6 +441,14 @@ impl Keeper {
         }
         self.schedule(slot, now);
         Ok(())
+    }
+
+    /// What is known of a certificate: of the many that are added at the start, by the index.
+    async fn known(&self, id: &CertificateId) -> (Upkeep, Expected) {
+        match self.index.as_ref().filter(|index| index.is_fresh(self.pipeline.now())) {
+            Some(index) => index.of(id),
+            None => Upkeep::known(&*self.pipeline.store, id).await,
+        }
     }
 
     /// The certificates that have an entry below this in the store.

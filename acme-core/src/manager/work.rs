@@ -65,7 +65,7 @@ impl Job {
             Task::Deploy => self.deploy(pipeline).await,
             Task::Issue | Task::Rotate => self.issue(pipeline).await,
         };
-        let (mut upkeep, mut expected) = self.look(pipeline).await;
+        let (mut upkeep, mut expected) = Upkeep::known(&*pipeline.store, self.spec.id()).await;
         let ended = match result {
             Ok(()) => Ended::Well,
             Err(error) if error.op() == "lease.take" => Ended::Busy,
@@ -80,15 +80,6 @@ impl Job {
             },
         };
         Done { upkeep, expected, ended }
-    }
-
-    /// What the store knows now.
-    async fn look(&self, pipeline: &Pipeline) -> (Upkeep, Expected) {
-        let id = self.spec.id();
-        Upkeep::load(&*pipeline.store, id).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, certificate = %id, "what is known of it cannot be read");
-            (Upkeep::default(), Expected::Any)
-        })
     }
 
     /// Writes down that it failed, and when to try again.
@@ -122,7 +113,7 @@ impl Job {
 
     async fn issue(&self, pipeline: &Pipeline) -> Result<()> {
         let Some(connection) = pipeline.connections.get(self.connection) else { return Ok(()) };
-        let (upkeep, _) = Upkeep::load(&*pipeline.store, self.spec.id()).await?;
+        let (upkeep, _) = Upkeep::known(&*pipeline.store, self.spec.id()).await;
         let failed = upkeep.trouble.filter(|trouble| trouble.validation && upkeep.tried == self.wish);
         let order = Order {
             force: self.force,

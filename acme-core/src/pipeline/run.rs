@@ -222,7 +222,7 @@ impl Pipeline {
         let key = certificate_key(spec.id())?;
         let lease = lease::take(&*self.store, &key, LEASE, Duration::ZERO).await?;
         let work = async {
-            let mut upkeep = self.known(spec.id()).await;
+            let mut upkeep = Upkeep::known(&*self.store, spec.id()).await.0;
             let Some((bundle, _)) = self.stored(spec.id()).await? else {
                 // Somebody has deleted it: it is to be had anew.
                 upkeep.current = None;
@@ -246,7 +246,7 @@ impl Pipeline {
         ask_anew: bool,
         lease: &Lease,
     ) -> Upkeep {
-        let mut upkeep = self.known(spec.id()).await;
+        let mut upkeep = Upkeep::known(&*self.store, spec.id()).await.0;
         match stored {
             None => upkeep.current = None,
             Some((bundle, _)) => upkeep.has(bundle),
@@ -255,17 +255,6 @@ impl Pipeline {
             self.keep(spec.id(), &upkeep, lease).await;
         }
         upkeep
-    }
-
-    /// What is known of a certificate: nothing of it cannot be found out anew.
-    async fn known(&self, id: &CertificateId) -> Upkeep {
-        match Upkeep::load(&*self.store, id).await {
-            Ok((upkeep, _)) => upkeep,
-            Err(error) => {
-                tracing::warn!(%error, "what is known of the certificate cannot be read");
-                Upkeep::default()
-            }
-        }
     }
 
     /// Keeps what is known. A store that cannot, has kept what counts: the certificate.

@@ -4,8 +4,8 @@
 //! know when it is due. What it says follows from the bundle, from what the CA suggested, and from what went wrong; one that
 //! is lost or cannot be read is made anew.
 
-use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,9 +13,11 @@ use super::{Decision, Input, RenewalPolicy, Suggestion, chance};
 use crate::backoff::Trouble;
 use crate::clock::rfc3339;
 use crate::{
-    Bundle, CertificateId, Condition, Error, ErrorKind, Expected, Lease, Result, Secret, Store, StoreKey,
-    Version, metrics,
+    Bundle, CertificateId, Condition, Entry, Error, ErrorKind, Expected, Lease, Result, Secret, Store,
+    StoreKey, Version, metrics,
 };
+
+const FOLDER: &str = "renewals";
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -108,9 +110,20 @@ impl Upkeep {
     }
 
     pub(crate) async fn load(store: &dyn Store, id: &CertificateId) -> Result<(Self, Expected)> {
-        let Some(entry) = store.load(&key(id)?).await? else {
-            return Ok((Self::default(), Expected::Absent));
-        };
+        Ok(Self::of(id, store.load(&key(id)?).await?.as_ref()))
+    }
+
+    /// The same, or as if nothing were known where it cannot be read: nothing of it cannot be found out anew.
+    pub(crate) async fn known(store: &dyn Store, id: &CertificateId) -> (Self, Expected) {
+        Self::load(store, id).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, certificate = %id, "what is known of it cannot be read");
+            (Self::default(), Expected::Any)
+        })
+    }
+
+    /// What an entry says; and that entry is expected to be there when this is saved.
+    fn of(id: &CertificateId, entry: Option<&Entry>) -> (Self, Expected) {
+        let Some(entry) = entry else { return (Self::default(), Expected::Absent) };
         let known: Self = serde_json::from_slice(entry.value.expose()).unwrap_or_else(|error| {
             tracing::warn!(%error, certificate = %id, "what was known of it cannot be read, and is made anew");
             Self::default()
@@ -118,7 +131,7 @@ impl Upkeep {
         if let Some(current) = &known.current {
             metrics::expires(id, current.not_after);
         }
-        Ok((known, Expected::Version(entry.version)))
+        (known, Expected::Version(entry.version))
     }
 
     pub(crate) async fn save(
@@ -140,6 +153,31 @@ impl Upkeep {
     }
 }
 
+/// What is known of all certificates, as it was when it was read: an index of them, so that a start reads no bundle.
+#[derive(Debug)]
+pub(crate) struct Index {
+    entries: HashMap<StoreKey, Entry>,
+    read_at: SystemTime,
+}
+
+impl Index {
+    /// For so long it is good enough: who saves what has changed meanwhile is told.
+    const FRESH: Duration = Duration::from_secs(60);
+
+    pub(crate) async fn load(store: &dyn Store, now: SystemTime) -> Result<Self> {
+        let entries = store.load_all(&FOLDER.parse()?).await?;
+        Ok(Self { entries: entries.into_iter().collect(), read_at: now })
+    }
+
+    pub(crate) fn is_fresh(&self, now: SystemTime) -> bool {
+        now.duration_since(self.read_at).is_ok_and(|age| age < Self::FRESH)
+    }
+
+    pub(crate) fn of(&self, id: &CertificateId) -> (Upkeep, Expected) {
+        Upkeep::of(id, key(id).ok().and_then(|key| self.entries.get(&key)))
+    }
+}
+
 fn key(id: &CertificateId) -> Result<StoreKey> {
-    format!("renewals/{id}").parse()
+    format!("{FOLDER}/{id}").parse()
 }

@@ -242,6 +242,12 @@ impl Store for FileStore {
         self.blocking(move |disk| disk.list(&prefix)).await
     }
 
+    /// In one go: to hand each to a thread that may block takes longer than to read it.
+    async fn load_all(&self, prefix: &StoreKey) -> Result<Vec<(StoreKey, Entry)>> {
+        let prefix = prefix.clone();
+        self.blocking(move |disk| disk.load_all(&prefix)).await
+    }
+
     async fn lease(&self, name: &StoreKey, ttl: Duration) -> Result<Option<Lease>> {
         let name = name.clone();
         self.alone(move |disk| disk.take_lease(&name, ttl)).await

@@ -120,6 +120,12 @@ impl Store for MemoryStore {
         Ok(self.state().entries.keys().filter(|key| key.is_below(prefix)).cloned().collect())
     }
 
+    async fn load_all(&self, prefix: &StoreKey) -> Result<Vec<(StoreKey, Entry)>> {
+        let state = self.state();
+        let below = state.entries.iter().filter(|(key, _)| key.is_below(prefix));
+        Ok(below.map(|(key, entry)| (key.clone(), entry.clone())).collect())
+    }
+
     async fn lease(&self, name: &StoreKey, ttl: Duration) -> Result<Option<Lease>> {
         let now = self.clock.now();
         let mut state = self.state();

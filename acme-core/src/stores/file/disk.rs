@@ -143,19 +143,34 @@ impl Disk {
         sync_folder(&floor)
     }
 
+    pub(super) fn load_all(&self, prefix: &StoreKey) -> Result<Vec<(StoreKey, Entry)>> {
+        let mut entries = Vec::new();
+        for key in self.keys_below(prefix)? {
+            let entry = self.load(&key)?;
+            entries.extend(entry.map(|entry| (key, entry)));
+        }
+        Ok(entries)
+    }
+
     pub(super) fn list(&self, prefix: &StoreKey) -> Result<Vec<StoreKey>> {
+        let mut keys = Vec::new();
+        for key in self.keys_below(prefix)? {
+            if self.numbers(&self.entries().join(file_name(&key)))?.latest().is_some() {
+                keys.push(key);
+            }
+        }
+        Ok(keys)
+    }
+
+    /// The keys there are folders of, sorted; the folders may be empty.
+    fn keys_below(&self, prefix: &StoreKey) -> Result<Vec<StoreKey>> {
         let entries = self.entries();
         let failed = |e| io_error("file_store.list", "could not read the folder", &entries, e);
         let mut keys = Vec::new();
         for item in std::fs::read_dir(&entries).map_err(failed)? {
             let name = item.map_err(failed)?.file_name();
             let key = name.to_str().and_then(|name| name.replace('+', "/").parse::<StoreKey>().ok());
-            if let Some(key) = key
-                && key.is_below(prefix)
-                && self.numbers(&entries.join(name))?.latest().is_some()
-            {
-                keys.push(key);
-            }
+            keys.extend(key.filter(|key| key.is_below(prefix)));
         }
         keys.sort();
         Ok(keys)
