@@ -472,6 +472,25 @@ async fn what_is_to_be_had_at_once_is_ordered_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_forced_while_somebody_else_is_at_it_is_done_afterwards() {
+    let clock = MovableClock::paced(start());
+    let ca = ca(&clock, Limits::none()).await;
+    let (store, id) = (memory(), spec("www.example").id().clone());
+    let manager = plain(&ca, &store);
+    manager.add(spec("www.example")).await.unwrap();
+    manager.settled().await.unwrap();
+    let lease = store.lease(&format!("certificates/{id}").parse().unwrap(), HOUR).await.unwrap().unwrap();
+    manager.force(&id).await.unwrap();
+    manager.settled().await.unwrap();
+    tokio::time::sleep(HOUR / 2).await;
+    assert_eq!(ca.certificates_issued(), 1);
+    drop(lease);
+    tokio::time::sleep(HOUR / 2).await;
+    assert_eq!(ca.certificates_issued(), 2);
+    manager.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failure_is_told_as_an_event() {
     let clock = MovableClock::paced(start());
     let ca = ca(&clock, Limits::none()).await;

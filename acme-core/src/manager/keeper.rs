@@ -256,11 +256,12 @@ impl Keeper {
             Phase::Working(task) => task,
             _ => Task::Issue,
         };
-        let Some(Done { upkeep, expected, ended }) = done else {
+        let Some(Done { upkeep, expected, forced, ended }) = done else {
             self.queue.schedule(wait.slot, now + TOO_LONG);
             return;
         };
         (item.upkeep, item.expected) = (upkeep, expected);
+        item.forced |= forced && matches!(ended, Ended::Busy | Ended::Spent(_));
         match ended {
             Ended::Busy => {
                 self.queue.schedule(wait.slot, now + BUSY);

@@ -33,6 +33,8 @@ pub(super) struct Job {
 pub(super) struct Done {
     pub(super) upkeep: Upkeep,
     pub(super) expected: Expected,
+    /// It was to be had whether it is due or not.
+    pub(super) forced: bool,
     pub(super) ended: Ended,
 }
 
@@ -59,7 +61,9 @@ impl Job {
     async fn work(&self, pipeline: &Pipeline) -> Done {
         let result = match self.task {
             Task::Ask => match self.ask(pipeline).await {
-                Ok((upkeep, expected)) => return Done { upkeep, expected, ended: Ended::Well },
+                Ok((upkeep, expected)) => {
+                    return Done { upkeep, expected, forced: self.force, ended: Ended::Well };
+                }
                 Err(error) => Err(error),
             },
             Task::Deploy => self.deploy(pipeline).await,
@@ -79,7 +83,7 @@ impl Job {
                 }
             },
         };
-        Done { upkeep, expected, ended }
+        Done { upkeep, expected, forced: self.force, ended }
     }
 
     /// Writes down that it failed, and when to try again.
