@@ -31,6 +31,7 @@
 //! | keep it | [`Store`], [`stores`] |
 //! | have it served | [`Deployer`], [`probe`] |
 //! | write a DNS provider over a JSON API | [`rest`] |
+//! | run a program from a plug-in | [`child`] |
 //! | see what happens | [`Event`], [`Observer`], and the `tracing` target `acmekit::effect` |
 //! | act on failures | [`Error`], [`ErrorKind`], [`Retry`] |
 //!
@@ -53,6 +54,7 @@ mod budget;
 mod bundle;
 mod ca;
 mod challenge;
+pub mod child;
 mod clock;
 mod connection;
 mod csr;
