@@ -2,21 +2,22 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod on_bind;
-
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use acmekit_conformance::dns_provider::Subject;
 use acmekit_core::dns::Resolver;
 use acmekit_core::{DnsName, DnsProvider, ErrorKind, RecordHandle, Retry, TxtRecord, Zone};
 use acmekit_exec::{Config, Dialect, Exec};
 use acmekit_testbed::{Bind, wait_for};
-use on_bind::{Kind, OnBind, program};
 
 const SOON: Duration = Duration::from_secs(30);
 const TOKEN: &str = "hunter2-of-the-tests";
+
+fn program(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs");
+    folder.join(name).display().to_string()
+}
 
 fn zone() -> Zone {
     Zone::new("example.test".parse().unwrap())
@@ -212,15 +213,4 @@ async fn a_script_of_acme_sh_has_its_helpers_and_keeps_things_in_its_own_folder(
     let none = Exec::new(made("dns_of_nobody".to_owned())).unwrap().remove_txt(&handle()).await.unwrap_err();
     assert_eq!(none.kind(), ErrorKind::Config);
     assert!(none.to_string().contains("dnsapi/dns_of_nobody.sh"), "{none}");
-}
-
-#[tokio::test]
-async fn a_script_of_acme_sh_that_the_server_refuses_shows_no_secret() {
-    let subject = OnBind::start(Kind::AcmeSh).await;
-    let error = subject.with_wrong_credential().add_txt(&zone(), &record()).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Other);
-    let shown = format!("{} {error:?}", error.report());
-    assert!(shown.contains("error updating domain"), "{shown}");
-    assert!(!shown.contains(&subject.wrong_secret()), "{shown}");
-    assert_eq!(subject.bind.txt_records("example.test").await.unwrap(), []);
 }

@@ -25,36 +25,44 @@ impl io::Write for Log {
     }
 }
 
-#[tokio::test]
-async fn the_secret_is_in_no_log_line_even_at_trace() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let subject = OnBind::start(Kind::Certbot).await;
-    let logging = tracing::subscriber::set_default(subscriber);
+/// Everything that is shown of one change that is made and of one that is refused.
+async fn shown(subject: &OnBind) -> String {
     let zone = Zone::new("example.test".parse().unwrap());
     let record = TxtRecord::new("_acme-challenge.example.test".parse().unwrap(), "value");
-    let mut shown = String::new();
-    for provider in [subject.provider(), subject.with_wrong_credential()] {
-        shown.push_str(&format!("{provider:?}"));
-        match provider.add_txt(&zone, &record).await {
-            Ok(handle) => {
-                shown.push_str(&format!("{handle:?}"));
-                provider.remove_txt(&handle).await.unwrap();
-            }
-            Err(error) => shown.push_str(&format!("{} {error:?}", error.report())),
-        }
+    let right = subject.provider();
+    let handle = right.add_txt(&zone, &record).await.unwrap();
+    let mut shown = format!("{right:?} {handle:?}");
+    right.remove_txt(&handle).await.unwrap();
+    let wrong = subject.with_wrong_credential();
+    let refused =
+        [wrong.add_txt(&zone, &record).await.unwrap_err(), wrong.remove_txt(&handle).await.unwrap_err()];
+    for error in refused {
+        assert!(error.to_string().contains("output="), "the program's own words are missing: {error}");
+        shown.push_str(&format!("{wrong:?} {} {error:?}", error.report()));
     }
-    tracing::trace!("logged");
-    drop(logging);
-    let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    assert!(logged.contains("logged"), "nothing was logged");
-    shown.push_str(&logged);
-    for secret in [subject.secret(), subject.wrong_secret()] {
-        assert!(!shown.contains(&secret), "the secret is shown");
+    shown
+}
+
+#[tokio::test]
+async fn the_secret_is_in_no_log_line_even_at_trace() {
+    for kind in [Kind::Lego, Kind::Certbot, Kind::AcmeSh] {
+        let subject = OnBind::start(kind).await;
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        let logging = tracing::subscriber::set_default(subscriber);
+        let mut shown = shown(&subject).await;
+        tracing::trace!("so far");
+        drop(logging);
+        let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert!(logged.contains("so far"), "nothing was logged");
+        shown.push_str(&logged);
+        for secret in [subject.secret(), subject.wrong_secret()] {
+            assert!(!shown.contains(&secret), "{kind:?} shows the secret");
+        }
     }
 }

@@ -10,7 +10,7 @@ use acmekit_exec::{Config, Dialect, Exec};
 use acmekit_testbed::Bind;
 
 /// What a program of the tests is called.
-pub(crate) fn program(name: &str) -> String {
+fn program(name: &str) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs");
     folder.join(name).display().to_string()
 }
@@ -23,9 +23,9 @@ pub(crate) enum Kind {
 }
 
 pub(crate) struct OnBind {
-    pub(crate) bind: Bind,
-    pub(crate) kind: Kind,
-    pub(crate) folder: tempfile::TempDir,
+    bind: Bind,
+    kind: Kind,
+    folder: tempfile::TempDir,
 }
 
 #[expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -49,11 +49,11 @@ impl OnBind {
         }
     }
 
-    pub(crate) fn home(&self) -> PathBuf {
+    fn home(&self) -> PathBuf {
         self.folder.path().join("home")
     }
 
-    pub(crate) fn config(&self, secret: &str) -> Config {
+    fn config(&self, secret: &str) -> Config {
         let (addr, key) = (self.bind.addr(), self.bind.tsig());
         let config = Config::new(self.dialect())
             .zone("example.test".parse().unwrap())
@@ -61,7 +61,8 @@ impl OnBind {
         if self.kind != Kind::AcmeSh {
             return config
                 .env("SERVER", format!("{} {}", addr.ip(), addr.port()))
-                .env("TSIG_KEY", format!("{}:{} {secret}", key.algorithm(), key.name()));
+                .env("TSIG_NAME", format!("{}:{}", key.algorithm(), key.name()))
+                .env("TSIG_SECRET", secret);
         }
         let file = self.folder.path().join("tsig.key");
         let text =
@@ -73,7 +74,7 @@ impl OnBind {
             .env("NSUPDATE_KEY", file.display().to_string())
     }
 
-    pub(crate) fn made_with(&self, secret: &str) -> Arc<dyn DnsProvider> {
+    fn made_with(&self, secret: &str) -> Arc<dyn DnsProvider> {
         Arc::new(Exec::new(self.config(secret)).unwrap())
     }
 }

@@ -3,5 +3,5 @@
 set -eu
 . "$(dirname "$0")/nsupdate.sh"
 txt add "_acme-challenge.$CERTBOT_DOMAIN." "$CERTBOT_VALIDATION"
-echo "  added $CERTBOT_VALIDATION with $TSIG_KEY"
+echo "  added $CERTBOT_VALIDATION with $TSIG_SECRET"
 echo "not for the cleanup hook" >&2
