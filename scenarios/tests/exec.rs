@@ -21,7 +21,8 @@ fn on(world: &World, dialect: Dialect) -> Config {
     let (addr, key) = (world.dns.addr(), world.dns.tsig());
     Config::new(dialect)
         .env("SERVER", format!("{} {}", addr.ip(), addr.port()))
-        .env("TSIG_KEY", format!("{}:{} {}", key.algorithm(), key.name(), key.secret_base64()))
+        .env("TSIG_NAME", format!("{}:{}", key.algorithm(), key.name()))
+        .env("TSIG_SECRET", key.secret_base64())
 }
 
 async fn apex_and_wildcard(world: &World, config: Config) {

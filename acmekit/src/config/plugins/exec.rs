@@ -180,3 +180,64 @@ impl ProviderPlugin for Keys {
         Ok(Arc::new(Exec::new(config)?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(text: &str) -> Keys {
+        toml::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn each_dialect_has_its_keys_and_no_others() {
+        for fine in [
+            "dialect = 'lego'\nprogram = ['a']",
+            "dialect = 'certbot'\nauth_hook = ['a']\ncleanup_hook = ['b']",
+            "dialect = 'acme.sh'\nacme_sh = 'a'\nscript = 'dns_cf'\nhome = 'h'",
+        ] {
+            keys(fine).check().unwrap();
+        }
+        for (text, key) in [
+            ("dialect = 'lego'", "program"),
+            ("dialect = 'lego'\nprogram = ['a']\nhome = 'h'", "home"),
+            ("dialect = 'certbot'\nauth_hook = ['a']", "cleanup_hook"),
+            ("dialect = 'acme.sh'\nacme_sh = 'a'\nscript = 'dns_cf'", "home"),
+            ("dialect = 'lego'\nprogram = ['a']\nenv.A = 'x'\nenv_files.A = 'y'", "env_files.A"),
+            ("dialect = 'lego'\nprogram = ['a']\nenv_from.A = 'x'\nenv_files.A = 'y'", "env_from.A"),
+        ] {
+            let flaw = keys(text).check().unwrap_err();
+            assert_eq!(flaw.key, key, "{text}");
+            assert!(flaw.error.hint().is_some(), "{text}");
+        }
+        assert!(toml::from_str::<Keys>("dialect = 'raw'").is_err());
+    }
+
+    #[tokio::test]
+    async fn paths_and_files_are_relative_to_the_configuration_and_names_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path();
+        let file = base.join("token");
+        let attributes = acmekit_core::atomic::FileAttributes::default();
+        acmekit_core::atomic::write_file(&file, b"hunter2\n", attributes).unwrap();
+        let text =
+            "zones = ['example.com']\nenv.A = 'one'\nenv_files.B = 'token'\nenv_from.C = 'CARGO_PKG_NAME'";
+        let hooks =
+            keys(&format!("dialect = 'certbot'\nauth_hook = ['./a', 'b/c']\ncleanup_hook = ['d']\n{text}"));
+        let at = |path: &str| base.join(path).display().to_string();
+        assert_eq!(hooks.dialect(base), Dialect::certbot([at("./a"), "b/c".to_owned()], ["d"]));
+        let provider = hooks.build(base, None).await.unwrap();
+        let shown = format!("{provider:?} {hooks:?}");
+        for name in ["A", "B", "C"] {
+            assert!(shown.contains(&format!("\"{name}\"")), "{shown}");
+        }
+        assert!(!shown.contains("hunter2"), "{shown}");
+
+        let missing =
+            keys("dialect = 'lego'\nprogram = ['a']\nenv_files.B = 'none'\nzones = ['example.com']");
+        assert_eq!(missing.build(base, None).await.unwrap_err().key, "env_files.B");
+        let own = keys("dialect = 'acme.sh'\nacme_sh = 'a'\nscript = 'own/dns_own.sh'\nhome = 'h'");
+        let want = Dialect::acme_sh(base.join("a"), at("own/dns_own.sh"), base.join("h"));
+        assert_eq!(own.dialect(base), want);
+    }
+}
