@@ -37,10 +37,10 @@
 //! must be there.
 //!
 //! # What the program has to do
-//! It keeps the contract of [`DnsProvider`], which is said there for providers: add **one** value beside others,
-//! remove exactly that one, say "done" when the value is there already, or is gone already. Many scripts do less:
-//! acme.sh's `dns_nsupdate` removes all TXT values of the name. One is enough for one order at a time, since apex
-//! and wildcard are presented together and removed together.
+//! What [`DnsProvider`] demands: add **one** value beside others, remove exactly that one, and end with 0 when the
+//! value is there already, or gone already. It may have to remove after a crash, when nobody knows whether it has
+//! added. Some scripts do less: acme.sh's `dns_nsupdate` removes all TXT values of the name. That does for one order,
+//! since apex and wildcard are presented together and removed together, and not for two at once for the same name.
 //!
 //! Its end is its answer:
 //!
@@ -59,9 +59,9 @@
 //! SIGKILL two seconds later; a dropped future kills it at once. An error shows the last 1500 characters of the
 //! output.
 //!
-//! Secrets are given by the environment of that one child ([`Config::env`]), never by arguments, and each is blotted out of
-//! the output that errors show. What a program itself puts on the command lines of others, such as `curl -H`, is
-//! its own affair.
+//! Secrets are given by the environment of that one child ([`Config::env`]), never by arguments, and each is blotted
+//! out of the output that errors show: the whole value, and each of its lines. What a program makes of it, such as
+//! its base64, and what it puts on the command lines of others, such as `curl -H`, is its own affair.
 
 #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
 compile_error!("acmekit-exec needs one crypto provider: enable the feature `aws-lc-rs` or `ring`");
