@@ -15,6 +15,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 use tokio::process::{Child, Command};
 use zeroize::Zeroizing;
 
+pub use self::tail::without_secrets;
 use self::tail::{Head, Tail, shown};
 use crate::{Deadline, Error, ErrorKind, Result, Retry, Secret};
 

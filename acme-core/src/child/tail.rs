@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 /// What of the output an error shows, in characters: the end, where the reason usually stands.
 const SHOWN: usize = 1500;
-/// Shorter ones are not blotted out: they would be found everywhere, and anybody can guess them.
+/// Shorter secrets are not blotted out.
 const SHORTEST: usize = 4;
 
 /// The end of one stream.
@@ -70,23 +70,35 @@ impl Tail {
             (0..secret.len()).find(|at| octets.starts_with(&secret[*at..])).map(|at| secret.len() - at)
         });
         let rest = rests.max().unwrap_or(0);
-        let mut text = String::from_utf8_lossy(octets.get(rest..).unwrap_or_default()).into_owned();
-        for secret in secrets {
-            text = text.replace(secret, "…");
-        }
-        without_keys(text.trim())
+        let text = String::from_utf8_lossy(octets.get(rest..).unwrap_or_default()).into_owned();
+        without_keys(blotted(text, secrets).trim())
     }
+}
+
+/// The text with `…` instead of each of these secrets, and of each of their lines; those of less than four octets
+/// are left, since they would be found everywhere and anybody can guess them.
+pub fn without_secrets(text: &str, secrets: &[&str]) -> String {
+    blotted(text.to_owned(), &forms(secrets))
+}
+
+fn blotted(text: String, forms: &[&str]) -> String {
+    forms.iter().fold(text, |text, form| text.replace(form, "…"))
+}
+
+/// What a secret is found by: a program may show one of its lines alone. Long ones first, since one may be a part of
+/// another.
+fn forms<'s>(secrets: &[&'s str]) -> Vec<&'s str> {
+    let lines = secrets.iter().flat_map(|secret| secret.lines().map(str::trim));
+    let mut forms: Vec<&str> = secrets.iter().copied().chain(lines).collect();
+    forms.retain(|form| form.len() >= SHORTEST);
+    forms.sort_unstable_by_key(|form| std::cmp::Reverse(form.len()));
+    forms
 }
 
 /// The end of what these streams have carried, one after the other: together, a secret could be
 /// torn apart by what the other stream carried meanwhile.
 pub(super) fn shown(streams: &[&Tail], secrets: &[&str]) -> String {
-    // Each line by itself, too: a program may show some of them. Long ones first, since one may be
-    // a part of another.
-    let lines = secrets.iter().flat_map(|secret| secret.lines().map(str::trim));
-    let mut secrets: Vec<&str> = secrets.iter().copied().chain(lines).collect();
-    secrets.retain(|secret| secret.len() >= SHORTEST);
-    secrets.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.len()));
+    let secrets = forms(secrets);
     let texts: Vec<String> = streams.iter().map(|stream| stream.text(&secrets)).collect();
     let text =
         texts.iter().map(String::as_str).filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n");

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use acmekit_core::child::{Ended, Run};
+use acmekit_core::child::{Ended, Run, without_secrets};
 use acmekit_core::{DnsName, Error, ErrorKind, Result, TxtRecord};
 
 use crate::{Config, Dialect};
@@ -163,14 +163,9 @@ pub(crate) fn auth_output(ended: &Ended, config: &Config) -> Result<String> {
         .with("most", format!("{OUTPUT} octets"))
         .with_hint("what is not for the cleanup hook belongs on the standard error"));
     }
-    let mut text = String::from_utf8_lossy(&ended.stdout).replace('\0', "");
-    let mut secrets: Vec<&str> = config.env.values().map(|value| value.expose().as_str()).collect();
-    secrets.retain(|secret| secret.len() >= 4);
-    secrets.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.len()));
-    for secret in secrets {
-        text = text.replace(secret, "…");
-    }
-    Ok(text.trim().to_owned())
+    let text = String::from_utf8_lossy(&ended.stdout).replace('\0', "");
+    let secrets: Vec<&str> = config.env.values().map(|value| value.expose().as_str()).collect();
+    Ok(without_secrets(&text, &secrets).trim().to_owned())
 }
 
 #[cfg(test)]
