@@ -31,6 +31,7 @@
 //! | keep it | [`Store`], [`stores`] |
 //! | have it served | [`Deployer`], [`probe`] |
 //! | write a DNS provider over a JSON API | [`rest`] |
+//! | run a program from a plug-in | [`child`] |
 //! | see what happens | [`Event`], [`Observer`], the `tracing` span `certificate`, and the target `acmekit::effect` |
 //! | measure it | [`metrics`](mod@metrics) |
 //! | act on failures | [`Error`], [`ErrorKind`], [`Retry`] |
@@ -55,6 +56,7 @@ mod budget;
 mod bundle;
 mod ca;
 mod challenge;
+pub mod child;
 mod clock;
 mod connection;
 mod csr;

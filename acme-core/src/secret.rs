@@ -26,7 +26,7 @@ impl<T: Zeroize> Secret<T> {
         Self(value)
     }
 
-    /// The value itself. Keep it out of errors, logs, arguments and environments.
+    /// The value itself. Keep it out of errors, logs, arguments and this process's environment.
     pub const fn expose(&self) -> &T {
         &self.0
     }

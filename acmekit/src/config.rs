@@ -39,7 +39,7 @@
 //! | `[[authorities]]` | [`AuthorityConfig`] | in order: the first is preferred |
 //! | `[store]` | [`StoreConfig`] | `kind = "files"` |
 //! | `[http]` | [`HttpConfig`] | http-01 |
-//! | `[dns]`, `[[dns.providers]]` | [`DnsConfig`], [`ProviderConfig`] | dns-01; `kind = "rfc2136"` |
+//! | `[dns]`, `[[dns.providers]]` | [`DnsConfig`], [`ProviderConfig`] | dns-01; `kind = "rfc2136"`, `"cloudflare"` or `"exec"` |
 //! | `[[deployers]]` | [`DeployerConfig`] | `kind = "files"` or `"haproxy"` |
 //! | `[[certificates]]`, `certificates_csv` | [`CertificateConfig`] | one certificate each |
 //! | `[renewal]` | [`RenewalConfig`] | when they are renewed |
@@ -60,7 +60,13 @@ mod sections;
 mod setup;
 mod table;
 #[cfg(test)]
-#[cfg(all(feature = "cloudflare", feature = "rfc2136", feature = "files", feature = "haproxy"))]
+#[cfg(all(
+    feature = "cloudflare",
+    feature = "exec",
+    feature = "rfc2136",
+    feature = "files",
+    feature = "haproxy"
+))]
 mod tests;
 
 use std::path::{Path, PathBuf};

@@ -5,6 +5,7 @@
 //! | feature | module | what it does |
 //! |---|---|---|
 //! | `cloudflare` | `cloudflare` | dns-01 in zones at Cloudflare |
+//! | `exec` | `exec` | dns-01 by a program, as lego, certbot and acme.sh run theirs |
 //! | `rfc2136` | `rfc2136` | dns-01 by dynamic DNS updates signed with TSIG |
 //! | `files` | `files` | PEM files in a folder, switched as a whole, with reload, verify, rollback |
 //! | `haproxy` | `haproxy` | into a running HAProxy by its runtime API |
@@ -20,6 +21,10 @@ pub use acmekit_core::*;
 /// DNS-01 in zones at Cloudflare.
 #[cfg(feature = "cloudflare")]
 pub use acmekit_cloudflare as cloudflare;
+
+/// DNS-01 by a program that is run for each change.
+#[cfg(feature = "exec")]
+pub use acmekit_exec as exec;
 
 /// DNS-01 by dynamic updates (RFC 2136) signed with TSIG.
 #[cfg(feature = "rfc2136")]

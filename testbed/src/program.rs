@@ -32,6 +32,14 @@ pub(crate) fn find(
         .ok_or_else(|| missing(name.to_owned()))
 }
 
+/// Where `dev/setup` has unpacked acme.sh: the program, with its folder `dnsapi` beside it.
+///
+/// # Errors
+/// If it is not there; the error says what to do.
+pub fn acme_sh() -> Result<PathBuf, TestbedError> {
+    find(Some(&workspace_root().join(".testbed/acme.sh/acme.sh")), "acme.sh", "acme.sh")
+}
+
 /// The workspace this crate was built in.
 pub(crate) fn workspace_root() -> &'static Path {
     let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));

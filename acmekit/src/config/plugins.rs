@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use acmekit_core::dns::Resolver;
 use acmekit_core::{Deployer, DnsProvider, Error, Result, Store, async_trait};
 
 use super::document::{Document, Section, missing, one_of};
@@ -13,6 +14,8 @@ use super::problem::Problem;
 
 #[cfg(feature = "cloudflare")]
 mod cloudflare;
+#[cfg(feature = "exec")]
+mod exec;
 mod file_store;
 #[cfg(feature = "files")]
 mod files;
@@ -55,8 +58,9 @@ pub(super) trait ProviderPlugin: fmt::Debug + Send + Sync {
     /// Refuses what cannot work, as far as that can be seen without reading anything else.
     fn check(&self) -> Result<(), Flaw>;
 
-    /// Reads its secrets, and makes it. Nothing is sent.
-    async fn build(&self, base: &Path) -> Result<Arc<dyn DnsProvider>, Flaw>;
+    /// Reads its secrets, and makes it. Nothing is sent. Who needs the DNS itself gets `[dns]`'s resolver; there
+    /// is none where `[dns]` is wrong, and then that is told.
+    async fn build(&self, base: &Path, resolver: Option<&Resolver>) -> Result<Arc<dyn DnsProvider>, Flaw>;
 }
 
 /// The configuration of a deployer.
@@ -84,6 +88,8 @@ const PROVIDERS: &[Kind<dyn ProviderPlugin>] = &[
     ("cloudflare", |document, section| {
         document.read::<cloudflare::Keys>(section).map(|keys| Arc::new(keys) as _)
     }),
+    #[cfg(feature = "exec")]
+    ("exec", |document, section| document.read::<exec::Keys>(section).map(|keys| Arc::new(keys) as _)),
     #[cfg(feature = "rfc2136")]
     ("rfc2136", |document, section| document.read::<rfc2136::Keys>(section).map(|keys| Arc::new(keys) as _)),
 ];
@@ -103,6 +109,8 @@ const DEPLOYERS: &[Kind<dyn DeployerPlugin>] = &[
 const LEFT_OUT: &[&str] = &[
     #[cfg(not(feature = "cloudflare"))]
     "cloudflare",
+    #[cfg(not(feature = "exec"))]
+    "exec",
     #[cfg(not(feature = "rfc2136"))]
     "rfc2136",
     #[cfg(not(feature = "files"))]
@@ -124,7 +132,7 @@ pub struct StoreConfig {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ProviderConfig {
-    /// Which provider: `rfc2136`.
+    /// Which provider: `rfc2136`, `cloudflare` or `exec`.
     pub kind: String,
     pub(super) plugin: Arc<dyn ProviderPlugin>,
 }
@@ -198,7 +206,8 @@ fn read<'t, P: ?Sized>(
     None
 }
 
-#[cfg(all(test, feature = "cloudflare", feature = "rfc2136"))]
+#[cfg(all(test, feature = "cloudflare", feature = "exec", feature = "rfc2136"))]
 pub(super) use self::{
-    cloudflare::Keys as CloudflareKeys, file_store::Keys as FileStoreKeys, rfc2136::Keys as Rfc2136Keys,
+    cloudflare::Keys as CloudflareKeys, exec::Keys as ExecKeys, file_store::Keys as FileStoreKeys,
+    rfc2136::Keys as Rfc2136Keys,
 };

@@ -55,7 +55,7 @@ impl SecretKeys<'_> {
                 let text = Secret::new(read_text(&base.join(file)).await?);
                 Secret::new(text.expose().trim_end_matches(['\r', '\n']).to_owned())
             }
-            (_, _, Some(variable)) => Secret::new(environment(name, variable)?),
+            (_, _, Some(variable)) => Secret::new(environment(variable)?),
             _ => return Err(refuse(format!("`{name}` is missing"))),
         };
         if secret.expose().is_empty() {
@@ -67,11 +67,11 @@ impl SecretKeys<'_> {
 }
 
 /// A variable of this process.
-fn environment(name: &str, variable: &str) -> Result<String> {
+fn environment(variable: &str) -> Result<String> {
     let refuse = |why: &str| {
         Error::new(ErrorKind::Config, "config.secret", why.to_owned())
             .with("variable", variable.escape_debug())
-            .with_hint(format!("set it for this program, or use `{name}_file`"))
+            .with_hint("set it for this program, or keep the secret in a file")
     };
     // `std::env::var` would panic on such a name on some systems.
     if variable.is_empty() || variable.contains(['=', '\0']) {

@@ -139,15 +139,16 @@ impl Config {
             }
         }
         let mut providers = Vec::new();
+        let resolver = self.resolver();
         for (at, provider) in self.providers.iter().enumerate() {
-            match provider.plugin.build(&self.base).await {
+            match provider.plugin.build(&self.base, resolver.as_ref().ok()).await {
                 Ok(provider) => providers.push(provider),
                 Err(flaw) => found.add(flawed(&format!("dns.providers[{at}]"), &flaw)),
             }
         }
         let mut providers = providers.into_iter();
         if let Some(first) = providers.next() {
-            match self.resolver() {
+            match resolver {
                 Ok(resolver) => {
                     let mut dns = Dns01::with_resolver(first, resolver);
                     for provider in providers {

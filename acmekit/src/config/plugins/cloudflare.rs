@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use acmekit_cloudflare::{Cloudflare, Config, Credential};
+use acmekit_core::dns::Resolver;
 use acmekit_core::{DnsName, DnsProvider, Error, ErrorKind, Secret, async_trait, duration};
 use serde::Deserialize;
 
@@ -62,7 +63,7 @@ impl ProviderPlugin for Keys {
         Ok(())
     }
 
-    async fn build(&self, base: &Path) -> Result<Arc<dyn DnsProvider>, Flaw> {
+    async fn build(&self, base: &Path, _: Option<&Resolver>) -> Result<Arc<dyn DnsProvider>, Flaw> {
         let token = self.token().read(base).await.map_err(Flaw::at(self.token().key()))?;
         let mut config = Config::new(Credential::token(token));
         config.zone_id.clone_from(&self.zone_id);

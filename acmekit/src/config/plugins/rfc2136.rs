@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use acmekit_core::dns::Transport;
+use acmekit_core::dns::{Resolver, Transport};
 use acmekit_core::{DnsProvider, Error, ErrorKind, Secret, async_trait, duration};
 use acmekit_rfc2136::{Algorithm, Config, Key, Rfc2136};
 use serde::Deserialize;
@@ -82,7 +82,7 @@ impl ProviderPlugin for Keys {
         }
     }
 
-    async fn build(&self, base: &Path) -> Result<Arc<dyn DnsProvider>, Flaw> {
+    async fn build(&self, base: &Path, _: Option<&Resolver>) -> Result<Arc<dyn DnsProvider>, Flaw> {
         let key = match (&self.key_file, &self.key_name) {
             (Some(file), _) => Key::from_file(base.join(file)).map_err(Flaw::at("key_file"))?,
             (None, name) => {
