@@ -60,7 +60,13 @@ mod sections;
 mod setup;
 mod table;
 #[cfg(test)]
-#[cfg(all(feature = "cloudflare", feature = "rfc2136", feature = "files", feature = "haproxy"))]
+#[cfg(all(
+    feature = "cloudflare",
+    feature = "httpreq",
+    feature = "rfc2136",
+    feature = "files",
+    feature = "haproxy"
+))]
 mod tests;
 
 use std::path::{Path, PathBuf};

@@ -5,6 +5,7 @@
 //! | feature | module | what it does |
 //! |---|---|---|
 //! | `cloudflare` | `cloudflare` | dns-01 in zones at Cloudflare |
+//! | `httpreq` | `httpreq` | dns-01 by any server of lego's HTTP request protocol |
 //! | `rfc2136` | `rfc2136` | dns-01 by dynamic DNS updates signed with TSIG |
 //! | `files` | `files` | PEM files in a folder, switched as a whole, with reload, verify, rollback |
 //! | `haproxy` | `haproxy` | into a running HAProxy by its runtime API |
@@ -19,6 +20,10 @@ pub use acmekit_core::*;
 /// DNS-01 in zones at Cloudflare.
 #[cfg(feature = "cloudflare")]
 pub use acmekit_cloudflare as cloudflare;
+
+/// DNS-01 by a server of lego's HTTP request protocol.
+#[cfg(feature = "httpreq")]
+pub use acmekit_httpreq as httpreq;
 
 /// DNS-01 by dynamic updates (RFC 2136) signed with TSIG.
 #[cfg(feature = "rfc2136")]

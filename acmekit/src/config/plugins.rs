@@ -18,6 +18,8 @@ mod file_store;
 mod files;
 #[cfg(feature = "haproxy")]
 mod haproxy;
+#[cfg(feature = "httpreq")]
+mod httpreq;
 #[cfg(feature = "rfc2136")]
 mod rfc2136;
 
@@ -84,6 +86,8 @@ const PROVIDERS: &[Kind<dyn ProviderPlugin>] = &[
     ("cloudflare", |document, section| {
         document.read::<cloudflare::Keys>(section).map(|keys| Arc::new(keys) as _)
     }),
+    #[cfg(feature = "httpreq")]
+    ("httpreq", |document, section| document.read::<httpreq::Keys>(section).map(|keys| Arc::new(keys) as _)),
     #[cfg(feature = "rfc2136")]
     ("rfc2136", |document, section| document.read::<rfc2136::Keys>(section).map(|keys| Arc::new(keys) as _)),
 ];
@@ -103,6 +107,8 @@ const DEPLOYERS: &[Kind<dyn DeployerPlugin>] = &[
 const LEFT_OUT: &[&str] = &[
     #[cfg(not(feature = "cloudflare"))]
     "cloudflare",
+    #[cfg(not(feature = "httpreq"))]
+    "httpreq",
     #[cfg(not(feature = "rfc2136"))]
     "rfc2136",
     #[cfg(not(feature = "files"))]
@@ -198,7 +204,8 @@ fn read<'t, P: ?Sized>(
     None
 }
 
-#[cfg(all(test, feature = "cloudflare", feature = "rfc2136"))]
+#[cfg(all(test, feature = "cloudflare", feature = "httpreq", feature = "rfc2136"))]
 pub(super) use self::{
-    cloudflare::Keys as CloudflareKeys, file_store::Keys as FileStoreKeys, rfc2136::Keys as Rfc2136Keys,
+    cloudflare::Keys as CloudflareKeys, file_store::Keys as FileStoreKeys, httpreq::Keys as HttpReqKeys,
+    rfc2136::Keys as Rfc2136Keys,
 };
