@@ -258,11 +258,10 @@ async fn unending(mut stream: TcpStream, endless: bool) {
         return;
     }
     let chunk = format!("1000\r\n{}\r\n", " ".repeat(4096));
-    while endless {
-        if stream.write_all(chunk.as_bytes()).await.is_err() {
-            return;
-        }
+    if endless {
+        while stream.write_all(chunk.as_bytes()).await.is_ok() {}
+        return;
     }
     // The other side ends it.
-    stream.read(&mut [0; 16]).await.ok();
+    stream.read_to_end(&mut Vec::new()).await.ok();
 }
