@@ -1,7 +1,5 @@
 //! The password is in no log line, error or `Debug` output, however much is logged and whatever the server says.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 mod fake;
 
 use acmekit_conformance::api::{Answer, Fault};
