@@ -61,6 +61,7 @@ mod setup;
 mod table;
 #[cfg(test)]
 #[cfg(all(
+    feature = "acme-dns",
     feature = "cloudflare",
     feature = "httpreq",
     feature = "rfc2136",

@@ -4,6 +4,7 @@
 //!
 //! | feature | module | what it does |
 //! |---|---|---|
+//! | `acme-dns` | `acme_dns` | dns-01 by an acme-dns server, which CNAMEs lead to |
 //! | `cloudflare` | `cloudflare` | dns-01 in zones at Cloudflare |
 //! | `httpreq` | `httpreq` | dns-01 by any server of lego's HTTP request protocol |
 //! | `rfc2136` | `rfc2136` | dns-01 by dynamic DNS updates signed with TSIG |
@@ -16,6 +17,10 @@
 //! Start at [`Pipeline`]; the [map](acmekit_core#the-map) shows the rest.
 
 pub use acmekit_core::*;
+
+/// DNS-01 by an acme-dns server.
+#[cfg(feature = "acme-dns")]
+pub use acmekit_acme_dns as acme_dns;
 
 /// DNS-01 in zones at Cloudflare.
 #[cfg(feature = "cloudflare")]

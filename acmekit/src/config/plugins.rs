@@ -11,6 +11,8 @@ use acmekit_core::{Deployer, DnsProvider, Error, Result, Store, async_trait};
 use super::document::{Document, Section, missing, one_of};
 use super::problem::Problem;
 
+#[cfg(feature = "acme-dns")]
+mod acme_dns;
 #[cfg(feature = "cloudflare")]
 mod cloudflare;
 mod file_store;
@@ -42,6 +44,15 @@ impl From<Error> for Flaw {
     fn from(error: Error) -> Self {
         Self { key: String::new(), error }
     }
+}
+
+/// Connections for an API that these roots, too, may vouch for.
+#[cfg(any(feature = "acme-dns", feature = "httpreq"))]
+async fn pool(extra_roots: Option<&Path>, base: &Path) -> Result<acmekit_core::rest::Pool, Flaw> {
+    use acmekit_core::rest::Pool;
+    let Some(file) = extra_roots else { return Ok(Pool::new()?) };
+    let text = super::secret::read_text(&base.join(file)).await.map_err(Flaw::at("extra_roots"))?;
+    Pool::with_extra_roots_pem(&text).map_err(Flaw::at("extra_roots"))
 }
 
 /// The configuration of a store.
@@ -82,6 +93,10 @@ const STORES: &[Kind<dyn StorePlugin>] = &[("files", |document, section| {
 })];
 
 const PROVIDERS: &[Kind<dyn ProviderPlugin>] = &[
+    #[cfg(feature = "acme-dns")]
+    ("acme-dns", |document, section| {
+        document.read::<acme_dns::Keys>(section).map(|keys| Arc::new(keys) as _)
+    }),
     #[cfg(feature = "cloudflare")]
     ("cloudflare", |document, section| {
         document.read::<cloudflare::Keys>(section).map(|keys| Arc::new(keys) as _)
@@ -105,6 +120,8 @@ const DEPLOYERS: &[Kind<dyn DeployerPlugin>] = &[
 
 /// Plug-ins that exist, but are not in this program.
 const LEFT_OUT: &[&str] = &[
+    #[cfg(not(feature = "acme-dns"))]
+    "acme-dns",
     #[cfg(not(feature = "cloudflare"))]
     "cloudflare",
     #[cfg(not(feature = "httpreq"))]
@@ -204,8 +221,14 @@ fn read<'t, P: ?Sized>(
     None
 }
 
-#[cfg(all(test, feature = "cloudflare", feature = "httpreq", feature = "rfc2136"))]
+#[cfg(all(
+    test,
+    feature = "acme-dns",
+    feature = "cloudflare",
+    feature = "httpreq",
+    feature = "rfc2136"
+))]
 pub(super) use self::{
-    cloudflare::Keys as CloudflareKeys, file_store::Keys as FileStoreKeys, httpreq::Keys as HttpReqKeys,
-    rfc2136::Keys as Rfc2136Keys,
+    acme_dns::Keys as AcmeDnsKeys, cloudflare::Keys as CloudflareKeys, file_store::Keys as FileStoreKeys,
+    httpreq::Keys as HttpReqKeys, rfc2136::Keys as Rfc2136Keys,
 };

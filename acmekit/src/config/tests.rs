@@ -58,7 +58,7 @@ fn the_full_example_is_read() {
         config.deployers.iter().map(|deployer| deployer.id.as_str()).collect::<Vec<_>>(),
         ["nginx", "edge"]
     );
-    assert_eq!((config.providers.len(), config.certificates.len()), (4, 2));
+    assert_eq!((config.providers.len(), config.certificates.len()), (5, 2));
     assert_eq!(config.renewal.renew_at_life_share, Some(0.66));
     assert_eq!(
         config.authorities[0].timeouts.timeouts(),
@@ -142,6 +142,7 @@ fn the_full_example_has_every_field_of_every_type() {
         ("dns", None, fields_of::<DnsConfig>()),
         ("dns.providers", Some("rfc2136"), fields_of::<plugins::Rfc2136Keys>()),
         ("dns.providers", Some("cloudflare"), fields_of::<plugins::CloudflareKeys>()),
+        ("dns.providers", Some("acme-dns"), fields_of::<plugins::AcmeDnsKeys>()),
         ("dns.providers", Some("httpreq"), fields_of::<plugins::HttpReqKeys>()),
         ("deployers", Some("files"), fields_of::<acmekit_files::Config>()),
         ("deployers", Some("haproxy"), fields_of::<acmekit_haproxy::Config>()),

@@ -4,13 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use acmekit_core::rest::Pool;
 use acmekit_core::{DnsName, DnsProvider, Error, ErrorKind, Secret, async_trait, duration};
 use acmekit_httpreq::{BasicAuth, Config, HttpReq, Mode};
 use serde::Deserialize;
 
-use super::{Flaw, ProviderPlugin};
-use crate::config::secret::{SecretKeys, read_text};
+use super::{Flaw, ProviderPlugin, pool};
+use crate::config::secret::SecretKeys;
 
 /// `kind = "httpreq"`: a server that is asked to present and to clean up.
 #[derive(Debug, Clone, Deserialize)]
@@ -82,13 +81,7 @@ impl ProviderPlugin for Keys {
             let password = self.password().read(base).await.map_err(Flaw::at(self.password().key()))?;
             config = config.with_auth(BasicAuth::new(username, password));
         }
-        let pool = match &self.extra_roots {
-            None => Pool::new()?,
-            Some(file) => {
-                let text = read_text(&base.join(file)).await.map_err(Flaw::at("extra_roots"))?;
-                Pool::with_extra_roots_pem(&text).map_err(Flaw::at("extra_roots"))?
-            }
-        };
+        let pool = pool(self.extra_roots.as_deref(), base).await?;
         Ok(Arc::new(HttpReq::with_pool(config, &pool)?))
     }
 }
