@@ -7,7 +7,8 @@
 //! The oracle is never the plug-in itself: a deployer is believed when a TLS client sees the
 //! certificate.
 //!
-//! For fakes of vendors' APIs there is [`api`], and [`log`](crate::log) for tests that look for secrets in what is logged.
+//! For fakes of vendors' APIs there is [`api`], and [`log`] for tests that look for secrets in what is
+//! logged.
 //!
 //! This crate is test code: a clause that does not hold panics with a message that names it.
 
