@@ -24,7 +24,7 @@
 //! | 429 | `RateLimited` | [`Retry::After`] if it says when |
 //! | 408, 5xx | `Unavailable` | [`Retry::After`] if it says when |
 //! | any other than 2xx | `Protocol` | a redirect too |
-//! | 2xx, but not JSON | `Protocol` | |
+//! | 2xx, but not JSON | `Protocol` | plain text will do [where it is usual](Client::with_text_answers) |
 //! | nothing in time | `Timeout` | names phase and deadline |
 //! | nothing: no connection, or it broke off | `Unavailable` | |
 //!
@@ -60,6 +60,8 @@ use std::time::Duration;
 
 use ::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
 use ::http::{Method, StatusCode};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use reqwest::Url;
 use rustls::pki_types::CertificateDer;
@@ -140,6 +142,7 @@ pub struct Client {
     secrets: Vec<Secret<String>>,
     timeout: Duration,
     refusals: Arc<Refusals>,
+    text: bool,
     clock: Arc<dyn Clock>,
 }
 
@@ -159,6 +162,7 @@ impl Client {
             secrets: Vec::new(),
             timeout: Duration::from_secs(30),
             refusals: Arc::new(|_, _| None),
+            text: false,
             clock: Arc::new(SystemClock::default()),
         })
     }
@@ -170,6 +174,35 @@ impl Client {
     pub fn with_bearer(self, token: &Secret<String>) -> Result<Self> {
         let value = Secret::new(format!("Bearer {}", token.expose()));
         self.secret_header(AUTHORIZATION, &value, token)
+    }
+
+    /// Sends `Authorization: Basic …` with each request (RFC 7617, in UTF-8).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if one of them is empty or has control characters, or the user name has
+    /// a colon, which would end it.
+    pub fn with_basic(mut self, username: &str, password: &Secret<String>) -> Result<Self> {
+        let refuse = |why: &str, hint: &str| {
+            Err(Error::new(ErrorKind::Config, "rest.credential", why).with_hint(hint.to_owned()))
+        };
+        let unfit = |text: &str| text.is_empty() || text.contains(char::is_control);
+        if unfit(username) || username.contains(':') {
+            return refuse(
+                "the user name is empty, or has a colon or characters that cannot be sent",
+                "copy it again, whole, without quotes or a line break; basic authentication has no colon in it",
+            );
+        }
+        if unfit(password.expose()) {
+            return refuse(
+                "the password is empty, or has characters that cannot be sent",
+                "copy it again, whole, without quotes or a line break",
+            );
+        }
+        let pair = Secret::new(format!("{username}:{}", password.expose()));
+        let encoded = Secret::new(STANDARD.encode(pair.expose()));
+        self.secrets.push(password.clone());
+        let value = Secret::new(format!("Basic {}", encoded.expose()));
+        self.secret_header(AUTHORIZATION, &value, &encoded)
     }
 
     /// Sends this header with each request. May be called more than once.
@@ -210,8 +243,16 @@ impl Client {
         self
     }
 
-    /// Says what the vendor's words mean. `read` gets status and body of each answer that is JSON,
-    /// and says whether it is a refusal: also with status 200, for vendors that refuse so.
+    /// Takes answers of plain text, or of no type, as the API's own too: for protocols that say
+    /// nothing of what an answer looks like. An HTML page still is none.
+    #[must_use]
+    pub fn with_text_answers(mut self) -> Self {
+        self.text = true;
+        self
+    }
+
+    /// Says what the vendor's words mean. `read` gets status and body of each answer that is JSON
+    /// (or [text](Self::with_text_answers)), and says whether it is a refusal: also with status 200, for vendors that refuse so.
     #[must_use]
     pub fn with_refusals(
         mut self,
@@ -303,7 +344,7 @@ impl Request<'_> {
         serde_json::from_slice(&body).map_err(|e| call.misunderstood(op, &e))
     }
 
-    /// Makes the request; the answer may be empty, or any JSON.
+    /// Makes the request; the answer may be empty, or any JSON, or [text](Client::with_text_answers).
     ///
     /// # Errors
     /// As in the [table](self#).
@@ -364,8 +405,8 @@ impl Client {
         url: &Url,
         body: Option<Bytes>,
     ) -> Result<Bytes> {
-        let mut request =
-            self.http.request(call.method.clone(), url.clone()).header(ACCEPT, "application/json");
+        let accepted = if self.text { "application/json, text/plain" } else { "application/json" };
+        let mut request = self.http.request(call.method.clone(), url.clone()).header(ACCEPT, accepted);
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }

@@ -61,8 +61,10 @@ mod setup;
 mod table;
 #[cfg(test)]
 #[cfg(all(
+    feature = "acme-dns",
     feature = "cloudflare",
     feature = "exec",
+    feature = "httpreq",
     feature = "rfc2136",
     feature = "files",
     feature = "haproxy"

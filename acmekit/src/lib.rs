@@ -4,8 +4,10 @@
 //!
 //! | feature | module | what it does |
 //! |---|---|---|
+//! | `acme-dns` | `acme_dns` | dns-01 by an acme-dns server, which CNAMEs lead to |
 //! | `cloudflare` | `cloudflare` | dns-01 in zones at Cloudflare |
 //! | `exec` | `exec` | dns-01 by a program, as lego, certbot and acme.sh run theirs |
+//! | `httpreq` | `httpreq` | dns-01 by any server of lego's HTTP request protocol |
 //! | `rfc2136` | `rfc2136` | dns-01 by dynamic DNS updates signed with TSIG |
 //! | `files` | `files` | PEM files in a folder, switched as a whole, with reload, verify, rollback |
 //! | `haproxy` | `haproxy` | into a running HAProxy by its runtime API |
@@ -18,6 +20,10 @@
 
 pub use acmekit_core::*;
 
+/// DNS-01 by an acme-dns server.
+#[cfg(feature = "acme-dns")]
+pub use acmekit_acme_dns as acme_dns;
+
 /// DNS-01 in zones at Cloudflare.
 #[cfg(feature = "cloudflare")]
 pub use acmekit_cloudflare as cloudflare;
@@ -25,6 +31,10 @@ pub use acmekit_cloudflare as cloudflare;
 /// DNS-01 by a program that is run for each change.
 #[cfg(feature = "exec")]
 pub use acmekit_exec as exec;
+
+/// DNS-01 by a server of lego's HTTP request protocol.
+#[cfg(feature = "httpreq")]
+pub use acmekit_httpreq as httpreq;
 
 /// DNS-01 by dynamic updates (RFC 2136) signed with TSIG.
 #[cfg(feature = "rfc2136")]

@@ -7,13 +7,18 @@
 //! The oracle is never the plug-in itself: a deployer is believed when a TLS client sees the
 //! certificate.
 //!
+//! For fakes of vendors' APIs there is [`api`], and [`log`] for tests that look for secrets in what is
+//! logged.
+//!
 //! This crate is test code: a clause that does not hold panics with a message that names it.
 
 #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
 compile_error!("acmekit-conformance needs one crypto provider: enable the feature `aws-lc-rs` or `ring`");
 
+pub mod api;
 pub mod deployer;
 pub mod dns_provider;
+pub mod log;
 pub mod store;
 mod test_bundle;
 

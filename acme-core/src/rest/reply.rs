@@ -151,7 +151,13 @@ pub(super) async fn read(
     if status.is_success() && empty {
         return Ok(Bytes::new());
     }
-    if !matches!(form, Form::Json) {
+    let is_own = match &form {
+        Form::Json => true,
+        // Many a proxy redirects without a word.
+        Form::Text | Form::Unsaid => client.text && !status.is_redirection(),
+        Form::Html | Form::Other(_) => false,
+    };
+    if !is_own {
         return Err(not_json(op, call, status, &form, wait));
     }
     // What a refusal says is welcome, but a broken one does not change what the status means.
@@ -186,6 +192,7 @@ async fn whole(op: &'static str, call: &Call, url: &Url, mut response: reqwest::
 /// What the content type says the body is.
 enum Form {
     Json,
+    Text,
     Html,
     Other(String),
     Unsaid,
@@ -200,6 +207,7 @@ impl Form {
         match essence.as_str() {
             "application/json" | "text/json" => Self::Json,
             other if other.starts_with("application/") && other.ends_with("+json") => Self::Json,
+            "text/plain" => Self::Text,
             "text/html" | "application/xhtml+xml" => Self::Html,
             _ => Self::Other(essence),
         }
@@ -210,6 +218,7 @@ impl fmt::Display for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Json => f.write_str("JSON"),
+            Self::Text => f.write_str("plain text"),
             Self::Html => f.write_str("an HTML page"),
             Self::Other(essence) => write!(f, "`{}`", essence.escape_debug()),
             Self::Unsaid => f.write_str("a body of no type"),

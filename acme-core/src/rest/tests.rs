@@ -303,3 +303,58 @@ async fn a_server_that_nobody_vouches_for_gets_no_credential() {
     assert!(server.requests()[0].contains("authorization: Bearer t0ken"));
     assert_eq!(Pool::with_extra_roots_pem("no PEM").unwrap_err().kind(), ErrorKind::Config);
 }
+
+#[tokio::test]
+async fn basic_authentication_is_sent_as_rfc_7617_has_it_and_never_shown() {
+    let server = Server::answering([json_answer(
+        "403 Forbidden",
+        r#"{"why":"who is b\u00f6b:pa:ss w\u00f6rd (YsO2YjpwYTpzcyB3w7ZyZA==)?"}"#,
+    )])
+    .await;
+    let client = server.client().with_basic("böb", &"pa:ss wörd".into()).unwrap().with_refusals(|_, body| {
+        let said: Value = serde_json::from_slice(body).ok()?;
+        Some(Refusal::new(said["why"].as_str()?))
+    });
+    let error = client.request("test", Method::POST, &["a"]).done().await.unwrap_err();
+    assert!(server.requests()[0].contains("authorization: Basic YsO2YjpwYTpzcyB3w7ZyZA==\r\n"));
+    assert_eq!(error.message(), "the vendor refuses: who is böb:… (…)?");
+    assert!(!format!("{client:?}").contains("wörd"));
+    for (username, password) in
+        [("", "s3cr3t"), ("a:b", "s3cr3t"), ("a\n", "s3cr3t"), ("a", ""), ("a", "s3cr3t\n")]
+    {
+        let error = server.client().with_basic(username, &password.into()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(!format!("{} {error:?}", error.report()).contains("s3cr3t"), "{}", error.report());
+    }
+}
+
+#[tokio::test]
+async fn text_is_an_answer_only_where_it_is_taken_and_a_page_never_is() {
+    let taking = |server: &Server| {
+        let client = server.client().with_text_answers();
+        client.with_refusals(|status, body| {
+            (!status.is_success()).then(|| Refusal::new(String::from_utf8_lossy(body).trim()))
+        })
+    };
+    for form in ["content-type: text/plain; charset=utf-8\r\n", "", "content-type: application/json\r\n"] {
+        let server = Server::answering([answer("200 OK", form, "ok")]).await;
+        taking(&server).request("test", Method::POST, &["a"]).done().await.unwrap();
+        let server = Server::answering([answer("404 Not Found", form, "no such name\n")]).await;
+        let error = taking(&server).request("test", Method::POST, &["a"]).done().await.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.message()),
+            (ErrorKind::NotFound, "the vendor refuses: no such name")
+        );
+    }
+    for (status, form) in [
+        ("200 OK", "content-type: text/html\r\n"),
+        ("200 OK", "content-type: image/png\r\n"),
+        ("404 Not Found", "content-type: text/html\r\n"),
+        ("302 Found", ""),
+    ] {
+        let server = Server::answering([answer(status, form, "elsewhere")]).await;
+        let error = taking(&server).request("test", Method::POST, &["a"]).done().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Protocol, "{}", error.report());
+        assert!(error.message().contains("instead of JSON"), "{error}");
+    }
+}

@@ -12,6 +12,8 @@ use acmekit_core::{Deployer, DnsProvider, Error, Result, Store, async_trait};
 use super::document::{Document, Section, missing, one_of};
 use super::problem::Problem;
 
+#[cfg(feature = "acme-dns")]
+mod acme_dns;
 #[cfg(feature = "cloudflare")]
 mod cloudflare;
 #[cfg(feature = "exec")]
@@ -21,6 +23,8 @@ mod file_store;
 mod files;
 #[cfg(feature = "haproxy")]
 mod haproxy;
+#[cfg(feature = "httpreq")]
+mod httpreq;
 #[cfg(feature = "rfc2136")]
 mod rfc2136;
 
@@ -43,6 +47,15 @@ impl From<Error> for Flaw {
     fn from(error: Error) -> Self {
         Self { key: String::new(), error }
     }
+}
+
+/// Connections for an API that these roots, too, may vouch for.
+#[cfg(any(feature = "acme-dns", feature = "httpreq"))]
+async fn pool(extra_roots: Option<&Path>, base: &Path) -> Result<acmekit_core::rest::Pool, Flaw> {
+    use acmekit_core::rest::Pool;
+    let Some(file) = extra_roots else { return Ok(Pool::new()?) };
+    let text = super::secret::read_text(&base.join(file)).await.map_err(Flaw::at("extra_roots"))?;
+    Pool::with_extra_roots_pem(&text).map_err(Flaw::at("extra_roots"))
 }
 
 /// The configuration of a store.
@@ -84,12 +97,18 @@ const STORES: &[Kind<dyn StorePlugin>] = &[("files", |document, section| {
 })];
 
 const PROVIDERS: &[Kind<dyn ProviderPlugin>] = &[
+    #[cfg(feature = "acme-dns")]
+    ("acme-dns", |document, section| {
+        document.read::<acme_dns::Keys>(section).map(|keys| Arc::new(keys) as _)
+    }),
     #[cfg(feature = "cloudflare")]
     ("cloudflare", |document, section| {
         document.read::<cloudflare::Keys>(section).map(|keys| Arc::new(keys) as _)
     }),
     #[cfg(feature = "exec")]
     ("exec", |document, section| document.read::<exec::Keys>(section).map(|keys| Arc::new(keys) as _)),
+    #[cfg(feature = "httpreq")]
+    ("httpreq", |document, section| document.read::<httpreq::Keys>(section).map(|keys| Arc::new(keys) as _)),
     #[cfg(feature = "rfc2136")]
     ("rfc2136", |document, section| document.read::<rfc2136::Keys>(section).map(|keys| Arc::new(keys) as _)),
 ];
@@ -107,10 +126,14 @@ const DEPLOYERS: &[Kind<dyn DeployerPlugin>] = &[
 
 /// Plug-ins that exist, but are not in this program.
 const LEFT_OUT: &[&str] = &[
+    #[cfg(not(feature = "acme-dns"))]
+    "acme-dns",
     #[cfg(not(feature = "cloudflare"))]
     "cloudflare",
     #[cfg(not(feature = "exec"))]
     "exec",
+    #[cfg(not(feature = "httpreq"))]
+    "httpreq",
     #[cfg(not(feature = "rfc2136"))]
     "rfc2136",
     #[cfg(not(feature = "files"))]
@@ -206,8 +229,15 @@ fn read<'t, P: ?Sized>(
     None
 }
 
-#[cfg(all(test, feature = "cloudflare", feature = "exec", feature = "rfc2136"))]
+#[cfg(all(
+    test,
+    feature = "acme-dns",
+    feature = "cloudflare",
+    feature = "exec",
+    feature = "httpreq",
+    feature = "rfc2136"
+))]
 pub(super) use self::{
-    cloudflare::Keys as CloudflareKeys, exec::Keys as ExecKeys, file_store::Keys as FileStoreKeys,
-    rfc2136::Keys as Rfc2136Keys,
+    acme_dns::Keys as AcmeDnsKeys, cloudflare::Keys as CloudflareKeys, exec::Keys as ExecKeys,
+    file_store::Keys as FileStoreKeys, httpreq::Keys as HttpReqKeys, rfc2136::Keys as Rfc2136Keys,
 };

@@ -58,7 +58,7 @@ fn the_full_example_is_read() {
         config.deployers.iter().map(|deployer| deployer.id.as_str()).collect::<Vec<_>>(),
         ["nginx", "edge"]
     );
-    assert_eq!((config.providers.len(), config.certificates.len()), (6, 2));
+    assert_eq!((config.providers.len(), config.certificates.len()), (8, 2));
     assert_eq!(config.renewal.renew_at_life_share, Some(0.66));
     assert_eq!(
         config.authorities[0].timeouts.timeouts(),
@@ -143,6 +143,8 @@ fn the_full_example_has_every_field_of_every_type() {
         ("dns.providers", Some("rfc2136"), fields_of::<plugins::Rfc2136Keys>()),
         ("dns.providers", Some("cloudflare"), fields_of::<plugins::CloudflareKeys>()),
         ("dns.providers", Some("exec"), fields_of::<plugins::ExecKeys>()),
+        ("dns.providers", Some("acme-dns"), fields_of::<plugins::AcmeDnsKeys>()),
+        ("dns.providers", Some("httpreq"), fields_of::<plugins::HttpReqKeys>()),
         ("deployers", Some("files"), fields_of::<acmekit_files::Config>()),
         ("deployers", Some("haproxy"), fields_of::<acmekit_haproxy::Config>()),
         ("deployers", Some("haproxy"), vec!["kind", "id"]),
@@ -171,6 +173,8 @@ fn every_alternative_of_the_full_example_can_be_taken() {
         ("secret_file = \"secrets/tsig.secret\"", "secret = "),
         ("secret_env = \"TSIG_SECRET\"", "secret = "),
         ("token_file = \"secrets/cloudflare.token\"", "token = "),
+        ("password_file = \"secrets/httpreq.password\"", "password = "),
+        ("password_env = \"HTTPREQ_PASSWORD\"", "password = "),
         ("token_env = \"CF_DNS_API_TOKEN\"", "token = "),
     ] {
         assert!(FULL.contains(&format!("\n#{taken}")), "{taken}");

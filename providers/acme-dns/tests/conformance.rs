@@ -1,0 +1,99 @@
+//! The provider keeps its contract, as far as a server can that removes nothing and keeps two values.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::disallowed_methods, reason = "a file for a test")]
+
+mod fake;
+
+use std::sync::Arc;
+
+use acmekit_acme_dns::AcmeDns;
+use acmekit_conformance::dns_provider::Subject;
+use acmekit_core::stores::MemoryStore;
+use acmekit_core::{DnsName, DnsProvider, Store, async_trait};
+
+use self::fake::{Fake, ZONE};
+
+struct OnFake {
+    fake: Fake,
+    store: Arc<dyn Store>,
+    folder: tempfile::TempDir,
+}
+
+impl OnFake {
+    /// With an account for each name of the suite, in a file as lego keeps it.
+    async fn start() -> Self {
+        let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
+        let accounts: Vec<String> = ["www", "a.b.c", "d2", "d3"]
+            .iter()
+            .map(|label| {
+                let account = fake.register(&format!("_acme-challenge.{label}"));
+                let (user, key, sub) = (account.username, account.password, account.subdomain);
+                format!(
+                    r#""{label}.example.test":{{"fulldomain":"{sub}.{ZONE}","subdomain":"{sub}","username":"{user}","password":"{key}","server_url":""}}"#
+                )
+            })
+            .collect();
+        std::fs::write(folder.path().join("lego.json"), format!("{{{}}}", accounts.join(","))).unwrap();
+        Self { fake, store: Arc::new(MemoryStore::new()), folder }
+    }
+}
+
+#[async_trait]
+impl Subject for OnFake {
+    fn provider(&self) -> Arc<dyn DnsProvider> {
+        let mut config = self.fake.config();
+        config.accounts_file = Some(self.folder.path().join("lego.json"));
+        Arc::new(AcmeDns::new(config, Arc::clone(&self.store)).unwrap())
+    }
+
+    fn another(&self) -> Arc<dyn DnsProvider> {
+        self.provider()
+    }
+
+    fn zone(&self) -> DnsName {
+        ZONE.parse().unwrap()
+    }
+
+    fn foreign_name(&self) -> DnsName {
+        "www.example.org".parse().unwrap()
+    }
+
+    async fn lookup(&self, name: &DnsName) -> Vec<String> {
+        self.fake.values(name.as_str())
+    }
+
+    async fn plant(&self, _: &DnsName, _: &str) {}
+
+    async fn has_planted_record(&self, _: &DnsName) -> bool {
+        false
+    }
+
+    fn secret(&self) -> String {
+        String::new()
+    }
+
+    fn wrong_secret(&self) -> String {
+        String::new()
+    }
+
+    fn with_wrong_credential(&self) -> Arc<dyn DnsProvider> {
+        self.provider()
+    }
+}
+
+acmekit_conformance::dns_provider_suite!(
+    OnFake::start().await,
+    skip {
+        d03_an_added_value_can_be_seen: "the server takes values of 43 octets only; see tests/values.rs",
+        d04_two_values_stand_side_by_side: "there are three with the planted one, and the server keeps two",
+        d05_adding_twice_is_ok: "it expects the value to be gone in the end, and the server removes none; see tests/values.rs",
+        d06_removing_twice_is_ok: "it expects the value to be gone in the end, and the server removes none; see tests/values.rs",
+        d07_removing_one_leaves_the_others: "there are three with the planted one, and the server keeps two",
+        d08_a_handle_works_in_another_process: "it expects the value to be gone in the end, and the server removes none; see tests/values.rs",
+        d09_an_intent_is_enough_to_remove: "it expects the value to be gone in the end, and the server removes none; see tests/values.rs",
+        d10_a_refused_credential_says_so_and_stays_secret: "nothing is sent to remove, so nothing is refused; see tests/values.rs and tests/secrets.rs",
+        d11_values_added_at_once_all_survive: "there are eight, and the server keeps two; see tests/values.rs",
+        d12_it_works_behind_pointers: "it expects the value to be gone in the end, and the server removes none; see tests/certificate.rs",
+    }
+);
