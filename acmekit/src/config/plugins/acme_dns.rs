@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use acmekit_acme_dns::{AcmeDns, Config};
+use acmekit_core::dns::Resolver;
 use acmekit_core::stores::FileStore;
 use acmekit_core::{DnsName, DnsProvider, async_trait, duration};
 use serde::Deserialize;
@@ -39,7 +40,7 @@ impl ProviderPlugin for Keys {
         Ok(())
     }
 
-    async fn build(&self, base: &Path) -> Result<Arc<dyn DnsProvider>, Flaw> {
+    async fn build(&self, base: &Path, _: Option<&Resolver>) -> Result<Arc<dyn DnsProvider>, Flaw> {
         let mut config = Config::new(&self.base_url).with_domains(self.domains.iter().cloned());
         config.accounts_file = self.accounts_file.as_ref().map(|file| base.join(file));
         config.timeout = self.timeout.unwrap_or(config.timeout);

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use acmekit_core::dns::Resolver;
 use acmekit_core::{DnsName, DnsProvider, Error, ErrorKind, Secret, async_trait, duration};
 use acmekit_httpreq::{BasicAuth, Config, HttpReq, Mode};
 use serde::Deserialize;
@@ -73,7 +74,7 @@ impl ProviderPlugin for Keys {
         }
     }
 
-    async fn build(&self, base: &Path) -> Result<Arc<dyn DnsProvider>, Flaw> {
+    async fn build(&self, base: &Path, _: Option<&Resolver>) -> Result<Arc<dyn DnsProvider>, Flaw> {
         let mut config = Config::new(&self.endpoint).with_zones(self.zones.iter().cloned());
         config.mode = self.mode;
         config.timeout = self.timeout.unwrap_or(config.timeout);
