@@ -338,6 +338,11 @@ fn a_secret_is_given_once_and_never_shown() {
         let report = refused(&text).report();
         assert!(!report.contains("470811") && report.contains("authorities[0].eab"), "{report}");
     }
+    for (kind, wrong) in [("cloudflare", "token"), ("httpreq", "password"), ("rfc2136", "secret")] {
+        let wrong = format!("[[dns.providers]]\nkind = \"{kind}\"\n{wrong} = [\"S3CR3T470811\"]\n");
+        let report = refused(&with(&wrong)).report();
+        assert!(!report.contains("470811") && report.contains("dns.providers[0]"), "{report}");
+    }
     let config = Config::parse(&eab("key = \"S3CR3T\""), "/base").unwrap();
     assert!(!format!("{config:?}").contains("S3CR3T"));
 }
