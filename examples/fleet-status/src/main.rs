@@ -74,6 +74,8 @@ async fn run(args: &Args) -> Result<bool> {
     for certificate in world.fleet()? {
         manager.add(certificate).await?;
     }
+    // The first picture shows what the CAs grant at once.
+    manager.settled().await?;
     let plain = args.plain || !std::io::stdout().is_terminal();
     let mut display = Display::new(plain, world.budgets());
     let mut tally = Tally::new();

@@ -1,42 +1,16 @@
 //! The TSIG secret is in no log line, however much is logged: not ours, and not the DNS library's.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-use std::io;
-use std::sync::{Arc, Mutex};
-
+use acmekit_conformance::log::{Log, assert_shows_none_of};
 use acmekit_core::{DnsProvider, TxtRecord, Zone};
 use acmekit_rfc2136::{Algorithm, Config, Key, Rfc2136};
 use acmekit_testbed::Bind;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn the_secret_is_in_no_log_line_even_at_trace() {
     let bind = Bind::start().await.unwrap();
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let logging = tracing::subscriber::set_default(subscriber);
-
+    let log = Log::start();
     let wrong = BASE64_STANDARD.encode("another secret, which the server does not know");
     let name = "_acme-challenge.example.test".parse().unwrap();
     let zone = Zone::new("example.test".parse().unwrap());
@@ -52,18 +26,15 @@ async fn the_secret_is_in_no_log_line_even_at_trace() {
             Err(error) => shown.push_str(&format!("{} {error:?}", error.report())),
         }
     }
-    drop(logging);
 
-    let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let logged = log.text();
     assert!(logged.contains("finalizing message"), "the DNS library's own words are not in the log");
     shown.push_str(&logged);
     for secret in [bind.tsig_secret_base64(), wrong.as_str()] {
         let octets = BASE64_STANDARD.decode(secret).unwrap();
-        // As base64, as `Debug` shows octets, and as hexadecimal digits.
+        // As base64, as `Debug` shows its octets, and as hexadecimal digits.
         let list = format!("{octets:?}");
         let hex: String = octets.iter().map(|octet| format!("{octet:02x}")).collect();
-        for form in [secret, list.trim_matches(['[', ']']), &hex, &hex.to_uppercase()] {
-            assert!(!shown.contains(form), "the secret is shown as {form}");
-        }
+        assert_shows_none_of(&shown, &[secret, list.trim_matches(['[', ']']), &hex, &hex.to_uppercase()]);
     }
 }
