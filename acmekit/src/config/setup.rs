@@ -54,7 +54,7 @@ impl From<&Wanted> for Managed {
 
 impl Config {
     /// Reads the files that the configuration names, and makes everything ready. Nothing is sent; the
-    /// store's folder is created if it is not there.
+    /// folders of the store and of acme-dns are created if they are not there.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] as the [module](super) tells, and what the store cannot be opened for.
@@ -64,7 +64,8 @@ impl Config {
         let solvers = self.build_solvers(&mut found).await;
         let deployers = self.build_deployers(&mut found);
         let certificates = self.build_certificates(&mut found).await;
-        // The store is opened last: a configuration that is wrong leaves nothing on the disk.
+        // The store is opened last: a configuration that is wrong leaves nothing on the disk, but perhaps an empty folder
+        // for acme-dns.
         problem::error("config.build", self.places.file.as_ref(), found.problems)?;
         let store = match self.store.plugin.build(&self.base).await {
             Ok(store) => store,

@@ -31,21 +31,30 @@ pub(crate) async fn keep_up(
     (progress, seen): (&Progress, &Seen),
 ) -> Result<Report> {
     let pipeline = setup.pipeline()?;
+    let mut errors = Vec::new();
     // What crashes have left behind.
-    let mut errors: Vec<Failure> = pipeline.sweep().await.err().iter().map(Failure::from).collect();
+    let mut interrupted = tokio::select! {
+        swept = pipeline.sweep() => {
+            errors.extend(swept.err().as_ref().map(Failure::from));
+            false
+        }
+        () = told_to_end() => true,
+    };
     progress.begin(certificates.len());
     let manager = Manager::builder(pipeline).concurrency(jobs).grace(GRACE).deploy_when_added().start();
-    let work = async {
-        for wanted in certificates {
-            let managed = Managed::from(*wanted);
-            manager.add(if force { managed.at_once() } else { managed }).await?;
-        }
-        manager.settled().await
-    };
-    let interrupted = tokio::select! {
-        done = work => done.map(|()| false),
-        () = told_to_end() => Ok(true),
-    }?;
+    if !interrupted {
+        let work = async {
+            for wanted in certificates {
+                let managed = Managed::from(*wanted);
+                manager.add(if force { managed.at_once() } else { managed }).await?;
+            }
+            manager.settled().await
+        };
+        interrupted = tokio::select! {
+            done = work => done.map(|()| false),
+            () = told_to_end() => Ok(true),
+        }?;
+    }
     if interrupted {
         let error = Error::new(ErrorKind::Cancelled, "from-config", "a signal has ended this run")
             .with_hint("run it again: it goes on where it was");

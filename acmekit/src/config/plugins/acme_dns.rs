@@ -44,8 +44,9 @@ impl ProviderPlugin for Keys {
         let mut config = Config::new(&self.base_url).with_domains(self.domains.iter().cloned());
         config.accounts_file = self.accounts_file.as_ref().map(|file| base.join(file));
         config.timeout = self.timeout.unwrap_or(config.timeout);
-        let store = FileStore::open(base.join(&self.storage)).await.map_err(Flaw::at("storage"))?;
         let pool = pool(self.extra_roots.as_deref(), base).await?;
+        // Last, since it makes the folder.
+        let store = FileStore::open(base.join(&self.storage)).await.map_err(Flaw::at("storage"))?;
         Ok(Arc::new(AcmeDns::with_pool(config, Arc::new(store), &pool)?))
     }
 }
