@@ -20,6 +20,11 @@ pub enum ChallengeKind {
     Http01,
     /// A special certificate on port 443 (RFC 8737).
     TlsAlpn01,
+    /// A TXT record below a label of the account's own, so that several accounts prove one name side by side
+    /// (draft-ietf-acme-dns-account-label).
+    DnsAccount01,
+    /// A TXT record that names the CA and the account, and stays (draft-ietf-acme-dns-persist).
+    DnsPersist01,
     /// A kind this version does not know; the CA's own word for it.
     Other(String),
 }
@@ -31,6 +36,8 @@ impl ChallengeKind {
             Self::Dns01 => "dns-01",
             Self::Http01 => "http-01",
             Self::TlsAlpn01 => "tls-alpn-01",
+            Self::DnsAccount01 => "dns-account-01",
+            Self::DnsPersist01 => "dns-persist-01",
             Self::Other(name) => name,
         }
     }
@@ -42,6 +49,8 @@ impl From<String> for ChallengeKind {
             "dns-01" => Self::Dns01,
             "http-01" => Self::Http01,
             "tls-alpn-01" => Self::TlsAlpn01,
+            "dns-account-01" => Self::DnsAccount01,
+            "dns-persist-01" => Self::DnsPersist01,
             _ => Self::Other(name),
         }
     }
@@ -67,10 +76,17 @@ pub struct Challenge {
     pub identifier: Identifier,
     /// The kind of proof.
     pub kind: ChallengeKind,
-    /// The CA's token: the last part of the http-01 path. Not secret, and in base64url.
+    /// The CA's token: the last part of the http-01 path. Not secret, and in base64url. Empty for a kind that has none,
+    /// such as dns-persist-01.
     pub token: String,
     /// The proof.
     pub key_authorization: KeyAuthorization,
+    /// The URL of the account that proves: dns-account-01 and dns-persist-01 are about it. Empty where it is not known.
+    #[serde(default)]
+    pub account: String,
+    /// The names the CA goes by in the records of dns-persist-01 (`issuer-domain-names`).
+    #[serde(default)]
+    pub issuers: Vec<String>,
 }
 
 impl Challenge {
@@ -81,7 +97,22 @@ impl Challenge {
         token: impl Into<String>,
         key_authorization: KeyAuthorization,
     ) -> Self {
-        Self { identifier, kind, token: token.into(), key_authorization }
+        let (account, issuers) = (String::new(), Vec::new());
+        Self { identifier, kind, token: token.into(), key_authorization, account, issuers }
+    }
+
+    /// Says which account proves, by its URL.
+    #[must_use]
+    pub fn with_account(mut self, url: impl Into<String>) -> Self {
+        self.account = url.into();
+        self
+    }
+
+    /// Says by which names the CA goes.
+    #[must_use]
+    pub fn with_issuers(mut self, issuers: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.issuers = issuers.into_iter().map(Into::into).collect();
+        self
     }
 }
 
@@ -94,6 +125,11 @@ impl KeyAuthorization {
     /// Joins a token with the account key's thumbprint (RFC 7638).
     pub fn new(token: &str, thumbprint: &str) -> Self {
         Self(Secret::new(format!("{token}.{thumbprint}")))
+    }
+
+    /// The thumbprint of the account's key (RFC 7638).
+    pub(crate) fn thumbprint(&self) -> &str {
+        self.0.expose().rsplit('.').next().unwrap_or_default()
     }
 
     /// The text itself: the body of an http-01 answer.

@@ -3,6 +3,8 @@
 
 mod caa;
 mod exchange;
+pub(crate) mod issue_value;
+pub(crate) mod memo;
 mod propagation;
 mod query;
 
@@ -17,9 +19,12 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use hickory_proto::op::ResponseCode;
+use tokio::sync::Mutex;
 
 pub use self::caa::{CaaObstacle, CaaRecord, CaaRequest, CaaSet, CaaVerdict, check_caa};
 pub use self::exchange::{Transport, exchange};
+
+use self::memo::Memo;
 pub use self::propagation::{NameServer, Verdict};
 use self::query::{Answer, Data, Kind, Value, ask};
 use crate::{Deadline, DnsName, Error, ErrorKind, Result};
@@ -46,6 +51,18 @@ pub struct Resolver {
     answering: Arc<AtomicUsize>,
     authoritative: Vec<SocketAddr>,
     port: u16,
+    known: Arc<Known>,
+}
+
+/// What was found out lately; clones of a resolver share it.
+#[derive(Debug, Default)]
+struct Known {
+    /// In which zone a name is.
+    apexes: Memo<DnsName, DnsName>,
+    /// The servers of a zone.
+    servers: Memo<DnsName, Vec<NameServer>>,
+    /// Held by who looks for the servers of a zone. Others wait for what is found: names of one zone come together.
+    looking: Memo<DnsName, Arc<Mutex<()>>>,
 }
 
 /// Where a name really is: the end of its CNAME chain.
@@ -86,13 +103,20 @@ impl Resolver {
             return Err(Error::new(ErrorKind::Config, "dns.resolver", "there is no resolver to ask")
                 .with_hint("give at least one, such as 192.0.2.53:53"));
         }
-        Ok(Self { servers, answering: Arc::default(), authoritative: Vec::new(), port: 53 })
+        Ok(Self {
+            servers,
+            answering: Arc::default(),
+            authoritative: Vec::new(),
+            port: 53,
+            known: Arc::default(),
+        })
     }
 
     /// Asks authoritative servers at this port (default 53).
     #[must_use]
     pub fn authoritative_port(mut self, port: u16) -> Self {
         self.port = port;
+        self.known = Arc::default();
         self
     }
 
@@ -146,11 +170,14 @@ impl Resolver {
         }
     }
 
-    /// The apex of the zone a name is in, by its SOA record.
+    /// The apex of the zone a name is in, by its SOA record. Believed for the record's TTL, but a minute at most.
     ///
     /// # Errors
     /// [`ErrorKind::ZoneNotFound`] if there is none; `Unavailable`/`Timeout`.
     pub async fn zone_apex(&self, name: &DnsName, deadline: Deadline) -> Result<DnsName> {
+        if let Some(apex) = self.known.apexes.recall(name) {
+            return Ok(apex);
+        }
         for candidate in name.ancestors() {
             let answer = self.recurse(&candidate, Kind::Soa, deadline).await?;
             // What an alias is answered with is about where it leads.
@@ -167,13 +194,14 @@ impl Resolver {
                 .chain(&answer.authorities)
                 .find(|data| data.value == Value::Authority && candidate.is_within(&data.owner));
             if let Some(data) = apex {
+                self.known.apexes.keep(name.clone(), data.owner.clone(), data.ttl);
                 return Ok(data.owner.clone());
             }
         }
         Err(Error::new(ErrorKind::ZoneNotFound, "dns.zone", "no zone holds this name").with("name", name))
     }
 
-    /// The servers of a zone: each address of each name in its NS records.
+    /// The servers of a zone: each address of each name in its NS records. Believed for their TTL, but a minute at most.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if there is none; `Unavailable`/`Timeout`.
@@ -182,7 +210,17 @@ impl Resolver {
             let given = self.authoritative.iter();
             return Ok(given.map(|address| NameServer { name: zone.clone(), address: *address }).collect());
         }
+        if let Some(servers) = self.known.servers.recall(zone) {
+            return Ok(servers);
+        }
+        let looking = self.known.looking.recall_or(zone, Arc::default());
+        let turn = async { Ok(looking.lock().await) };
+        let _looking = deadline.run("dns.servers", "waiting for who looks for name servers", turn).await?;
+        if let Some(servers) = self.known.servers.recall(zone) {
+            return Ok(servers);
+        }
         let answer = self.recurse(zone, Kind::Ns, deadline).await?;
+        let ttl = answer.answers.iter().map(|data| data.ttl).min().unwrap_or_default();
         let names = answer.answers.iter().filter_map(|data| match &data.value {
             Value::NameServer(name) => Some(name),
             _ => None,
@@ -200,6 +238,7 @@ impl Resolver {
             .with("zone", zone)
             .with_hint("its NS records must lead to names with addresses"));
         }
+        self.known.servers.keep(zone.clone(), servers.clone(), ttl);
         Ok(servers)
     }
 
@@ -232,6 +271,21 @@ impl Resolver {
             .into_iter()
             .map(|ip| NameServer { name: name.clone(), address: (ip, self.port).into() })
             .collect()
+    }
+
+    /// The TXT values at a name, and the zone it is in, as the first of its authoritative servers that answers has them.
+    pub(crate) async fn txt_values(
+        &self,
+        name: &DnsName,
+        deadline: Deadline,
+    ) -> Result<(DnsName, Vec<Vec<u8>>)> {
+        let zone = match self.has_given_servers() {
+            true => name.clone(),
+            false => self.zone_apex(name, deadline).await?,
+        };
+        let servers = self.authoritative_servers(&zone, deadline).await?;
+        let values = propagation::values(&servers, name, deadline).await?;
+        Ok((zone, values))
     }
 
     /// Asks every authoritative server of `zone`, once, whether it has this TXT value at `name`.

@@ -138,6 +138,8 @@ pub struct ChallengeSnapshot {
     pub url: String,
     /// Its token; kinds that need none may have none.
     pub token: Option<String>,
+    /// The names the CA goes by in records of dns-persist-01; other kinds have none.
+    pub issuers: Vec<String>,
     /// Its state.
     pub status: ChallengeStatus,
     /// Why it is invalid, if the CA says so.
@@ -147,7 +149,7 @@ pub struct ChallengeSnapshot {
 impl ChallengeSnapshot {
     /// A challenge without token or error, to be filled in as in [`OrderSnapshot::new`].
     pub fn new(kind: ChallengeKind, url: impl Into<String>, status: ChallengeStatus) -> Self {
-        Self { kind, url: url.into(), token: None, status, error: None }
+        Self { kind, url: url.into(), token: None, issuers: Vec::new(), status, error: None }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod rotate;
 mod run;
+mod standing;
 mod status;
 
 use std::sync::Arc;

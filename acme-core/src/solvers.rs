@@ -1,7 +1,9 @@
 //! The built-in ways to answer a challenge.
 
 mod dns01;
+mod dns_persist01;
 mod http01;
 
+pub use dns_persist01::{DnsPersist01, StandingRecord};
 pub use dns01::Dns01;
 pub use http01::{Http01, Http01Body, Http01Responder, Http01Standalone, Http01Webroot};

@@ -27,16 +27,10 @@ use self::http01::Http01;
 use self::tls_alpn01::TlsAlpn01;
 use crate::{Problem, ProblemType, Validation, Validator};
 
-/// The kind of a TXT record below a label made of the account's URL (draft-ietf-acme-dns-account-label).
-pub const DNS_ACCOUNT_01: &str = "dns-account-01";
-/// The kind of a TXT record that stays (draft-ietf-acme-dns-persist).
-pub const DNS_PERSIST_01: &str = "dns-persist-01";
-
 /// All kinds that can prove control of an identifier: for a wildcard only those by DNS (RFC 8555 section 8.3,
 /// RFC 8737 section 3), for an address only those by connecting to it (RFC 8738 section 4).
 fn fitting(identifier: &Identifier) -> Vec<ChallengeKind> {
-    let other = |name: &str| ChallengeKind::Other(name.to_owned());
-    let by_dns = [ChallengeKind::Dns01, other(DNS_ACCOUNT_01), other(DNS_PERSIST_01)];
+    let by_dns = [ChallengeKind::Dns01, ChallengeKind::DnsAccount01, ChallengeKind::DnsPersist01];
     match identifier {
         Identifier::Dns(_) => {
             [ChallengeKind::Http01, ChallengeKind::TlsAlpn01].into_iter().chain(by_dns).collect()
@@ -104,10 +98,8 @@ impl RealValidator {
             ChallengeKind::Http01 => self.http.check(validation).await,
             ChallengeKind::TlsAlpn01 => self.tls.check(validation, &self.dns, deadline).await,
             ChallengeKind::Dns01 => txt::dns01(validation, &self.dns).await,
-            ChallengeKind::Other(name) if name == DNS_ACCOUNT_01 => {
-                txt::dns_account01(validation, &self.dns).await
-            }
-            ChallengeKind::Other(name) if name == DNS_PERSIST_01 => {
+            ChallengeKind::DnsAccount01 => txt::dns_account01(validation, &self.dns).await,
+            ChallengeKind::DnsPersist01 => {
                 let prefix = self.config.account_hash_prefix.as_deref();
                 persist::check(validation, &self.dns, prefix, self.clock.now()).await
             }

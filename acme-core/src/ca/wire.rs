@@ -128,6 +128,8 @@ struct Challenge {
     url: String,
     #[serde(default)]
     token: Option<String>,
+    #[serde(rename = "issuer-domain-names", default, deserialize_with = "null_as_empty")]
+    issuers: Vec<String>,
     #[serde(default)]
     status: String,
     #[serde(default)]
@@ -154,6 +156,7 @@ impl Authorization {
                     kind: ChallengeKind::from(challenge.kind),
                     url: challenge.url,
                     token: challenge.token.filter(|token| !token.is_empty()),
+                    issuers: challenge.issuers,
                     status: match challenge.status.as_str() {
                         "pending" => ChallengeStatus::Pending,
                         "processing" => ChallengeStatus::Processing,

@@ -4,7 +4,6 @@
 //! with the record that would allow it. What is decided is a pure function of the records; see
 //! [`CaaSet::decide`]. The CA's answer is what counts: it may know more tags, or fewer parameters.
 
-mod issue_value;
 mod lookup;
 
 #[cfg(test)]
@@ -13,8 +12,8 @@ mod tests;
 use std::collections::BTreeSet;
 use std::fmt;
 
-use self::issue_value::IssueValue;
 pub use self::lookup::check_caa;
+use super::issue_value::{self, IssueValue};
 use crate::{ChallengeKind, DnsName, Error, ErrorKind, Result};
 
 /// One CAA record: flags, tag and value of its property (RFC 8659 section 4.1).

@@ -128,6 +128,39 @@ pub(super) async fn verdicts(
     Ok(servers.into_iter().map(|(server, _)| server).zip(now).collect())
 }
 
+/// The TXT values at a name, as the first of these servers that answers for its zone has them.
+pub(super) async fn values(
+    servers: &[NameServer],
+    name: &DnsName,
+    deadline: Deadline,
+) -> Result<Vec<Vec<u8>>> {
+    let mut failed = None;
+    for server in servers {
+        let error = match ask(server.address, name, Kind::Txt, false, deadline.capped(ONE_ANSWER)).await {
+            Ok(answer)
+                if answer.authoritative
+                    && matches!(answer.code, ResponseCode::NoError | ResponseCode::NXDomain) =>
+            {
+                let values = answer.answers.into_iter().filter(|data| data.owner == *name);
+                return Ok(values
+                    .filter_map(|data| match data.value {
+                        Value::Text(text) => Some(text),
+                        _ => None,
+                    })
+                    .collect());
+            }
+            Ok(answer) => {
+                Error::new(ErrorKind::Unavailable, "dns.txt", "the name server does not serve the zone")
+                    .with("answer", answer.code.to_str())
+            }
+            Err(error) => error,
+        };
+        failed = Some(error.with("server", &server.name).with("name", name));
+    }
+    Err(failed
+        .unwrap_or_else(|| Error::new(ErrorKind::NotFound, "dns.txt", "there is no name server to ask")))
+}
+
 async fn look(server: &NameServer, name: &DnsName, value: &str, deadline: Deadline) -> Verdict {
     let answer = match ask(server.address, name, Kind::Txt, false, deadline).await {
         Ok(answer) => answer,

@@ -1,6 +1,7 @@
 //! One question, and an answer as plain values.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use hickory_proto::op::{Edns, Header, Message, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
@@ -24,6 +25,7 @@ pub(super) struct Answer {
 #[derive(Debug, Clone)]
 pub(super) struct Data {
     pub(super) owner: DnsName,
+    pub(super) ttl: Duration,
     pub(super) value: Value,
 }
 
@@ -135,6 +137,7 @@ pub(super) fn read_caa(octets: &[u8], name: &DnsName) -> Option<Answer> {
             match (section, kind) {
                 (0, RecordType::CAA) if class == u16::from(DNSClass::IN) => answers.push(Data {
                     owner: from_name(&owner).unwrap_or_else(|| name.clone()),
+                    ttl: Duration::ZERO,
                     value: Value::Property(CaaRecord::from_rdata(rdata).ok()?),
                 }),
                 // The upper half of the code, in place of a TTL (RFC 6891 section 6.1.3).
@@ -173,7 +176,7 @@ fn data(record: Record) -> Option<Data> {
         RData::TXT(text) => Value::Text(text.txt_data.concat()),
         _ => return None,
     };
-    Some(Data { owner: from_name(&record.name)?, value })
+    Some(Data { owner: from_name(&record.name)?, ttl: Duration::from_secs(record.ttl.into()), value })
 }
 
 fn to_name(name: &DnsName) -> Result<Name> {

@@ -9,14 +9,18 @@ use super::Run;
 use super::cleanup::take_away_all;
 use crate::effect::effect;
 use crate::journal::Presented;
-use crate::order::{AuthorizationSnapshot, ChallengeStatus, OrderSnapshot};
+use crate::order::{AuthorizationSnapshot, ChallengeSnapshot, ChallengeStatus, OrderSnapshot};
 use crate::{
-    Challenge, ChallengeSolver, Deadline, Error, ErrorKind, KeyAuthorization, Presentation, Result, What,
-    metrics,
+    Challenge, ChallengeKind, ChallengeSolver, Deadline, Error, ErrorKind, KeyAuthorization, Presentation,
+    Result, What, metrics,
 };
 
-/// How many challenges are presented, and answered, at once.
-const PARALLEL: usize = 4;
+/// How many challenges are presented at once: all that an order can have (at Let's Encrypt 100). What a vendor bears is known
+/// to dns-01, which keeps to it.
+const PRESENTED_AT_ONCE: usize = 128;
+
+/// How many challenges the CA is told of at once.
+const TOLD_AT_ONCE: usize = 4;
 
 impl Run<'_> {
     /// Answers these authorizations of the order.
@@ -42,7 +46,7 @@ impl Run<'_> {
         let up: Vec<_> = plans.iter().map(|plan| plan.present(deadline).boxed()).collect();
         // One that fails ends no other: what is dropped midway could still come into being, after the clean-up has found
         // nothing to take away.
-        let up: Vec<Result<Presentation>> = stream::iter(up).buffered(PARALLEL).collect().await;
+        let up: Vec<Result<Presentation>> = stream::iter(up).buffered(PRESENTED_AT_ONCE).collect().await;
         let now = self.pipeline.now();
         let mut failed = None;
         for (plan, presentation) in plans.iter().zip(up) {
@@ -97,7 +101,7 @@ impl Run<'_> {
             let told_one = self.connection.ca.respond(&self.account, &plan.challenge);
             told.push(effect("challenge.respond", told_one).boxed());
         }
-        stream::iter(told).buffer_unordered(PARALLEL).try_collect::<Vec<()>>().await?;
+        stream::iter(told).buffer_unordered(TOLD_AT_ONCE).try_collect::<Vec<()>>().await?;
         self.answered.extend(plans.into_iter().map(|plan| plan.authorization));
         Ok(())
     }
@@ -117,19 +121,7 @@ impl Run<'_> {
             let Some(offered) = authz.challenges.iter().find(|offered| offered.kind == kind) else {
                 continue;
             };
-            let token = offered.token.as_deref().unwrap_or_default();
-            if token.is_empty() || !token.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-            {
-                return Err(Error::new(
-                    ErrorKind::Protocol,
-                    "issue.challenge",
-                    "the CA's token is not base64url (RFC 8555 section 8)",
-                )
-                .with("identifier", &authz.identifier)
-                .with("kind", &offered.kind));
-            }
-            let proof = KeyAuthorization::new(token, &self.account.thumbprint);
-            let challenge = Challenge::new(authz.identifier.clone(), offered.kind.clone(), token, proof);
+            let challenge = self.challenge(authz, offered)?;
             let journaled = self.journal.record.presented.iter().find(|presented| {
                 presented.authorization == authz.url && *presented.presentation.challenge() == challenge
             });
@@ -137,7 +129,8 @@ impl Run<'_> {
                 Some(presented) => presented.presentation.clone(),
                 None => match prepare(&**solver, &challenge, deadline).await {
                     Ok(presentation) => presentation,
-                    Err(error) if error.kind() == ErrorKind::ZoneNotFound => {
+                    // Another solver may know the name, or need no record that stands.
+                    Err(error) if matches!(error.kind(), ErrorKind::ZoneNotFound | ErrorKind::NotFound) => {
                         refused = refused.or(Some(error));
                         continue;
                     }
@@ -167,6 +160,26 @@ impl Run<'_> {
             }
             .with_hint("wildcards need dns-01; addresses need http-01 or tls-alpn-01")
         }))
+    }
+
+    /// What the CA offers, with the account's proof.
+    fn challenge(&self, authz: &AuthorizationSnapshot, offered: &ChallengeSnapshot) -> Result<Challenge> {
+        let token = offered.token.as_deref().unwrap_or_default();
+        let in_base64url = token.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        // A record that stays has no token.
+        if !in_base64url || (token.is_empty() && offered.kind != ChallengeKind::DnsPersist01) {
+            return Err(Error::new(
+                ErrorKind::Protocol,
+                "issue.challenge",
+                "the CA's token is not base64url (RFC 8555 section 8)",
+            )
+            .with("identifier", &authz.identifier)
+            .with("kind", &offered.kind));
+        }
+        let proof = KeyAuthorization::new(token, &self.account.thumbprint);
+        Ok(Challenge::new(authz.identifier.clone(), offered.kind.clone(), token, proof)
+            .with_account(&self.account.url)
+            .with_issuers(&offered.issuers))
     }
 
     /// Takes away what an earlier run put up for the same authorizations by other challenges: with other solvers, or

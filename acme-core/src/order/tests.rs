@@ -24,6 +24,7 @@ fn authorization(name: &str, status: AuthorizationStatus, error: Option<&str>) -
             kind: ChallengeKind::Dns01,
             url: format!("https://ca.test/chall/{name}"),
             token: Some("t".into()),
+            issuers: Vec::new(),
             status: ChallengeStatus::Pending,
             error: error.map(|detail| Problem {
                 kind: "urn:ietf:params:acme:error:dns".into(),

@@ -398,7 +398,7 @@ impl Pipeline {
     }
 
     /// The account, loaded or made once per pipeline.
-    async fn account(&self, connection: &Connection, certificate: &CertificateId) -> Result<Arc<Account>> {
+    pub(crate) async fn account(&self, connection: &Connection, certificate: &CertificateId) -> Result<Arc<Account>> {
         let found = connection.account().await?;
         Ok(self.announce(connection, certificate, found))
     }

@@ -1,11 +1,14 @@
-//! dns-01 (RFC 8555 section 8.4) over any DNS provider.
+//! dns-01 (RFC 8555 section 8.4) and dns-account-01 (draft-ietf-acme-dns-account-label) over any DNS provider.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
+use crate::dns::memo::{LONGEST, Memo};
 use crate::dns::{Canonical, Resolver};
 use crate::{
     Challenge, ChallengeKind, ChallengeSolver, Deadline, DnsName, DnsProvider, Error, ErrorKind,
@@ -18,11 +21,15 @@ const HANDLE: &str = "record";
 /// Answers dns-01 challenges by TXT records of any [`DnsProvider`].
 ///
 /// A CNAME at `_acme-challenge.<name>` is followed to where the record really goes, so the
-/// provider may serve quite another zone. What was decided is kept with the challenge: clean-up
+/// provider may serve quite another zone; and of several providers the one is taken that has the zone
+/// the name is delegated to. What was decided is kept with the challenge: clean-up
 /// removes the very record that was added, also when the CNAME has moved since.
 #[derive(Debug, Clone)]
 pub struct Dns01 {
+    kind: ChallengeKind,
     providers: Vec<Limited>,
+    /// Where the records of a domain go, whatever the DNS says.
+    aliases: BTreeMap<DnsName, DnsName>,
     resolver: Resolver,
     ttl: Duration,
     visibility: Visibility,
@@ -33,12 +40,32 @@ pub struct Dns01 {
 struct Limited {
     provider: Arc<dyn DnsProvider>,
     free: Arc<Semaphore>,
+    /// Its zones, by the apex that the DNS knows.
+    zones: Arc<Memo<DnsName, Zone>>,
 }
 
 impl Limited {
     fn new(provider: impl DnsProvider + 'static) -> Self {
         let calls = provider.limits().concurrency.clamp(1, Semaphore::MAX_PERMITS);
-        Self { provider: Arc::new(provider), free: Arc::new(Semaphore::new(calls)) }
+        Self { provider: Arc::new(provider), free: Arc::new(Semaphore::new(calls)), zones: Arc::default() }
+    }
+
+    /// Its zone for a name. What it said of another name of the same zone counts: a hundred names cost one or two calls.
+    async fn zone(&self, name: &DnsName, apex: Option<&DnsName>, deadline: Deadline) -> Result<Option<Zone>> {
+        // When its turn has come, somebody before it may have asked.
+        let ask = async {
+            match apex.and_then(|apex| self.zones.recall(apex)) {
+                Some(zone) => Ok(Some(zone)),
+                None => self.provider.zone(name).await,
+            }
+        };
+        let found = self.call(deadline, "dns01.zone", "looking for the zone", ask).await?;
+        if let (Some(zone), Some(apex)) = (&found, apex)
+            && zone.name == *apex
+        {
+            self.zones.keep(apex.clone(), zone.clone(), LONGEST);
+        }
+        Ok(found)
     }
 
     /// One call. Its own time begins when its turn has come.
@@ -77,17 +104,44 @@ impl Dns01 {
     /// Asks this provider, and these resolvers.
     pub fn with_resolver(provider: impl DnsProvider + 'static, resolver: Resolver) -> Self {
         Self {
+            kind: ChallengeKind::Dns01,
             providers: vec![Limited::new(provider)],
+            aliases: BTreeMap::new(),
             resolver,
             ttl: Duration::from_secs(60),
             visibility: Visibility::Authoritative,
         }
     }
 
-    /// Adds another provider: the first one with a zone for the name is taken.
+    /// Adds another provider. The first one is taken that has the zone in which the DNS has the name; or else, the first
+    /// one with any zone above it.
     #[must_use]
     pub fn or(mut self, provider: impl DnsProvider + 'static) -> Self {
         self.providers.push(Limited::new(provider));
+        self
+    }
+
+    /// Answers dns-account-01 instead, with the same providers: the record is at a name of the account's own, so that
+    /// accounts at several CAs, or of several programs, prove one domain without a common CNAME.
+    #[must_use]
+    pub fn for_account(mut self) -> Self {
+        self.kind = ChallengeKind::DnsAccount01;
+        self
+    }
+
+    /// Puts the records of this domain, and of the wildcard below it, at this name, and asks the DNS for no CNAME: where
+    /// the one that leads there cannot be seen from here. (acme.sh: `--domain-alias`.)
+    ///
+    /// ```no_run
+    /// # fn example(provider: impl acmekit_core::DnsProvider + 'static) -> acmekit_core::Result<()> {
+    /// use acmekit_core::solvers::Dns01;
+    /// // In the DNS: _acme-challenge.example.com. CNAME example-com.acme.example.net.
+    /// let dns = Dns01::new(provider)?.alias("example.com".parse()?, "example-com.acme.example.net".parse()?);
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn alias(mut self, domain: DnsName, name: DnsName) -> Self {
+        self.aliases.insert(domain, name);
         self
     }
 
@@ -106,15 +160,47 @@ impl Dns01 {
         self
     }
 
-    /// The first provider with a zone for the name. If there is none, but one could not say, its error.
+    /// Where the record of a challenge goes.
+    async fn place(&self, challenge: &Challenge, domain: &DnsName, deadline: Deadline) -> Result<Canonical> {
+        let asked = domain.child("_acme-challenge")?;
+        let asked = match self.kind {
+            ChallengeKind::DnsAccount01 => asked.child(&account_label(&challenge.account))?,
+            _ => asked,
+        };
+        match self.aliases.get(domain) {
+            Some(alias) => Ok(Canonical { name: alias.clone(), hops: vec![asked] }),
+            None => self.resolver.canonical(&asked, deadline).await,
+        }
+    }
+
+    /// The apex of the zone the DNS has the name in, where the DNS is to be believed.
+    async fn apex(&self, name: &DnsName, deadline: Deadline) -> Option<DnsName> {
+        let is_asked = matches!(self.visibility, Visibility::Authoritative);
+        if !is_asked || self.resolver.has_given_servers() {
+            return None;
+        }
+        match self.resolver.zone_apex(name, deadline).await {
+            Ok(apex) => Some(apex),
+            Err(error) => {
+                tracing::debug!(%name, %error, "the DNS does not say where this name's zone begins");
+                None
+            }
+        }
+    }
+
+    /// The provider for a name, and its zone. If there is none, but one could not say, its error.
     async fn find_zone(&self, at: &Canonical, deadline: Deadline) -> Result<(&dyn DnsProvider, Zone)> {
+        let apex = self.apex(&at.name, deadline).await;
+        // A name that is delegated away is still in the zone above it for whoever only compares names.
+        let mut above = None;
         let mut failed = None;
         for limited in &self.providers {
             let provider = &*limited.provider;
-            let found =
-                limited.call(deadline, "dns01.zone", "looking for the zone", provider.zone(&at.name)).await;
-            match found {
-                Ok(Some(zone)) => return Ok((provider, zone)),
+            match limited.zone(&at.name, apex.as_ref(), deadline).await {
+                Ok(Some(zone)) => match &apex {
+                    Some(apex) if !zone.name.is_within(apex) => above = above.or(Some((provider, zone))),
+                    _ => return Ok((provider, zone)),
+                },
                 Ok(None) => {}
                 // One that is out of order must not hide the others.
                 Err(error) => {
@@ -122,6 +208,14 @@ impl Dns01 {
                     failed.get_or_insert(error);
                 }
             }
+        }
+        // A program or a server may know by itself that there is a zone in between.
+        if let (Some((provider, zone)), Some(apex)) = (above, &apex) {
+            tracing::warn!(
+                name = %at.name, provider = provider.id(), zone = %zone.name, delegated_to = %apex,
+                "the name is delegated to a zone that no provider here has; trying the zone above"
+            );
+            return Ok((provider, zone));
         }
         if let Some(error) = failed {
             return Err(error);
@@ -134,6 +228,9 @@ impl Dns01 {
         if !at.hops.is_empty() {
             let way: Vec<&str> = at.hops.iter().chain([&at.name]).map(DnsName::as_str).collect();
             error = error.with("cname", way.join(" -> "));
+        }
+        if let Some(apex) = apex {
+            error = error.with("zone", apex);
         }
         Err(error)
     }
@@ -170,6 +267,17 @@ impl Dns01 {
     }
 }
 
+/// `_` and the base32 of the first ten octets of the digest of the account's URL (draft-ietf-acme-dns-account-label
+/// section 3.2).
+fn account_label(url: &str) -> String {
+    const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    let digest = Sha256::digest(url);
+    // Eighty bits are sixteen letters (RFC 4648 section 6), without padding.
+    let bits = digest.iter().take(10).fold(0_u128, |bits, octet| bits << 8 | u128::from(*octet));
+    let letter = |at: u32| ALPHABET.get((bits >> (5 * at) & 31) as usize).copied().unwrap_or_default();
+    std::iter::once('_').chain((0..16).rev().map(|at| char::from(letter(at)))).collect()
+}
+
 fn handle(presentation: &Presentation) -> Result<Option<RecordHandle>> {
     presentation.read(HANDLE)
 }
@@ -187,7 +295,7 @@ fn planned(presentation: &Presentation) -> Result<RecordHandle> {
 #[async_trait]
 impl ChallengeSolver for Dns01 {
     fn kind(&self) -> ChallengeKind {
-        ChallengeKind::Dns01
+        self.kind.clone()
     }
 
     async fn prepare(&self, challenge: &Challenge, deadline: Deadline) -> Result<Presentation> {
@@ -199,7 +307,7 @@ impl ChallengeSolver for Dns01 {
             )
             .with("identifier", &challenge.identifier)
         })?;
-        let at = self.resolver.canonical(&domain.child("_acme-challenge")?, deadline).await?;
+        let at = self.place(challenge, domain, deadline).await?;
         let (provider, zone) = self.find_zone(&at, deadline).await?;
         let ttl = self.ttl.max(provider.limits().min_ttl);
         let record = TxtRecord::new(at.name, challenge.key_authorization.txt_value()).with_ttl(ttl);

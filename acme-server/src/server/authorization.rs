@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 use super::request::{ByAccount, text};
 use super::{Inner, new_id, reply, rfc3339};
 use crate::model::identifier_json;
-use crate::validation::DNS_PERSIST_01;
 use crate::{
     AccountId, Authorization, AuthorizationState, ChallengeState, OfferedChallenge, Problem, Validation,
 };
@@ -205,7 +204,7 @@ impl Inner {
             "type": challenge.kind.as_str(),
             "url": self.url(&format!("/acme/challenge/{}/{}", authorization.id, challenge.kind)),
         });
-        if challenge.kind.as_str() == DNS_PERSIST_01 {
+        if challenge.kind == ChallengeKind::DnsPersist01 {
             // draft-ietf-acme-dns-persist: a lasting record has no token.
             json["accounturi"] = json!(self.account_url(&authorization.account));
             json["issuer-domain-names"] = json!(self.settings.caa_identities);

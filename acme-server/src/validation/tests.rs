@@ -67,7 +67,7 @@ fn assert_refused(done: Result<(), Problem>, kind: ProblemType, part: &str) {
 
 #[test]
 fn kinds_fit_the_identifier_and_the_configuration() {
-    let all = ["http-01", "tls-alpn-01", "dns-01", DNS_ACCOUNT_01, DNS_PERSIST_01];
+    let all = ["http-01", "tls-alpn-01", "dns-01", "dns-account-01", "dns-persist-01"];
     let offered = RealValidator::new(loopback()).unwrap();
     let only = loopback().with_kinds([ChallengeKind::Dns01, ChallengeKind::Http01]);
     let only = RealValidator::new(only).unwrap();

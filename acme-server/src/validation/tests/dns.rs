@@ -142,9 +142,9 @@ async fn dns_account_01_looks_below_the_accounts_label() {
     let value = proof().txt_value();
     let place = format!("{}.{PLACE}", account_label(ACCOUNT));
     let dns = FakeDns::start(Zone::default().txt(&place, &[&value])).await;
-    outcome(by_dns(dns.address), &validation("www.example.org", DNS_ACCOUNT_01)).await.unwrap();
-    outcome(by_dns(dns.address), &validation("*.www.example.org", DNS_ACCOUNT_01)).await.unwrap();
-    let mut other = validation("www.example.org", DNS_ACCOUNT_01);
+    outcome(by_dns(dns.address), &validation("www.example.org", "dns-account-01")).await.unwrap();
+    outcome(by_dns(dns.address), &validation("*.www.example.org", "dns-account-01")).await.unwrap();
+    let mut other = validation("www.example.org", "dns-account-01");
     other.account_url = "https://ca.example/acct/2".to_owned();
     let done = outcome(by_dns(dns.address), &other).await;
     assert_refused(done, ProblemType::Unauthorized, "No TXT record found at _");

@@ -20,7 +20,7 @@ impl Clock for Fixed {
 async fn asked(identifier: &str, records: &[&str]) -> Result<(), Problem> {
     let dns = FakeDns::start(Zone::default().txt(PLACE, records)).await;
     let config = by_dns(dns.address).with_clock(Arc::new(Fixed));
-    outcome(config, &validation(identifier, DNS_PERSIST_01)).await
+    outcome(config, &validation(identifier, "dns-persist-01")).await
 }
 
 #[tokio::test]
@@ -102,7 +102,7 @@ async fn with_a_hash_prefix_the_account_is_hashed() {
         let zone = Zone::default().txt(&place, &[&format!("ca.example; accounturi={uri}")]);
         let dns = FakeDns::start(zone).await;
         let config = by_dns(dns.address).with_account_hash_prefix("https://ca.example/account-hash/");
-        let mut validation = validation(identifier, DNS_PERSIST_01);
+        let mut validation = validation(identifier, "dns-persist-01");
         (validation.key_authorization, validation.account_url) = (proof.clone(), account.to_owned());
         outcome(config, &validation).await
     };

@@ -2,7 +2,7 @@
 
 /// An issuer and parameters.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct IssueValue<'a> {
+pub(crate) struct IssueValue<'a> {
     /// `None`: nobody may issue.
     issuer: Option<&'a str>,
     parameters: Vec<(&'a str, &'a str)>,
@@ -10,11 +10,11 @@ pub(super) struct IssueValue<'a> {
 
 /// A parameter is there more than once, so that nothing satisfies it (RFC 8657 sections 3 and 4).
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Repeated;
+pub(crate) struct Repeated;
 
 impl<'a> IssueValue<'a> {
     /// `None` if it is malformed.
-    pub(super) fn parse(octets: &'a [u8]) -> Option<Self> {
+    pub(crate) fn parse(octets: &'a [u8]) -> Option<Self> {
         let text = std::str::from_utf8(octets).ok()?;
         let (issuer, rest) = match text.split_once(';') {
             Some((issuer, rest)) => (trim(issuer), Some(trim(rest))),
@@ -34,16 +34,16 @@ impl<'a> IssueValue<'a> {
     }
 
     /// Whether it names one of these. Domain names compare without case.
-    pub(super) fn is_for(&self, issuers: &[String]) -> bool {
+    pub(crate) fn is_for(&self, issuers: &[String]) -> bool {
         self.issuer.is_some_and(|issuer| issuers.iter().any(|ours| ours.eq_ignore_ascii_case(issuer)))
     }
 
-    pub(super) fn has(&self, tag: &str) -> bool {
+    pub(crate) fn has(&self, tag: &str) -> bool {
         self.values(tag).next().is_some()
     }
 
     /// The value of a parameter, if it is there.
-    pub(super) fn parameter(&self, tag: &str) -> Result<Option<&'a str>, Repeated> {
+    pub(crate) fn parameter(&self, tag: &str) -> Result<Option<&'a str>, Repeated> {
         let mut values = self.values(tag);
         match (values.next(), values.next()) {
             (value, None) => Ok(value),
@@ -61,7 +61,7 @@ impl<'a> IssueValue<'a> {
 
 /// The methods of `validationmethods` (RFC 8657 section 4); `None` if the list is malformed or empty, which
 /// both permit no method.
-pub(super) fn methods(value: &str) -> Option<Vec<&str>> {
+pub(crate) fn methods(value: &str) -> Option<Vec<&str>> {
     let is_method =
         |method: &str| !method.is_empty() && method.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     value.split(',').map(|method| is_method(method).then_some(method)).collect()
@@ -75,7 +75,7 @@ fn parameter(text: &str) -> Option<(&str, &str)> {
 }
 
 /// An issuer-domain-name. Without a dot at the end: the grammar has none.
-pub(super) fn is_issuer(name: &str) -> bool {
+pub(crate) fn is_issuer(name: &str) -> bool {
     name.split('.').all(is_label)
 }
 
