@@ -3,8 +3,9 @@
 mod builder;
 mod key;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -19,13 +20,18 @@ pub use key::{TsigAlgorithm, TsigKey};
 /// A running BIND; ended on drop.
 ///
 /// It serves its zones and follows CNAMEs between them; an empty root zone of its own keeps every other question
-/// on the machine. Each zone has `ns1.<zone>` with 127.0.0.1 as its name server: the port is not 53, so clients
-/// are told [`addr`](Self::addr).
+/// on the machine. Each zone has `ns1.<zone>` as its name server, at the address it listens on: the port is not 53, so
+/// clients are told [`addr`](Self::addr).
+///
+/// Two can be the name servers of one zone: NS records name no port, so they share one, on 127.0.0.1 and on `::1`
+/// ([`beside`](Self::beside), [`secondary`](Self::secondary)). BIND does not listen on 127.0.0.2 and its like, which
+/// no interface has.
 #[derive(Debug)]
 pub struct Bind {
     // First, so that the server ends before its folder and port are given back.
     process: Process,
-    port: Port,
+    port: Arc<Port>,
+    ip: IpAddr,
     zones: Vec<String>,
     keys: Vec<TsigKey>,
     named: PathBuf,
@@ -45,9 +51,20 @@ impl Bind {
         Self::builder().zone("example.test").start().await
     }
 
+    /// A server at the same port of `::1`, with the same keys.
+    pub fn beside(&self) -> BindBuilder {
+        Self::builder().on_ipv6().sharing(Arc::clone(&self.port), self.keys.clone())
+    }
+
+    /// A secondary of all its zones, [`beside`](Self::beside) it. It is not notified: it asks for news as often as
+    /// [the zones say](BindBuilder::refresh).
+    pub fn secondary(&self) -> BindBuilder {
+        self.beside().secondary_of(self.addr(), &self.zones)
+    }
+
     /// Where it listens, over UDP and TCP.
     pub fn addr(&self) -> SocketAddr {
-        self.port.addr()
+        (self.ip, self.port.number()).into()
     }
 
     /// The zones it serves, without a dot at the end.
@@ -178,8 +195,8 @@ impl Bind {
     }
 
     async fn dig(&self, question: &[&str]) -> Result<String, TestbedError> {
-        let port = self.addr().port().to_string();
-        let args = [&["-r", "@127.0.0.1", "-p", &port, "+time=5", "+tries=1"], question].concat();
+        let (server, port) = (format!("@{}", self.ip), self.addr().port().to_string());
+        let args = [&["-r", &server, "-p", &port, "+time=5", "+tries=1"], question].concat();
         let output = program::run(&self.dig, &args, "").await?;
         if output.success {
             return Ok(output.stdout);
@@ -223,7 +240,9 @@ fn is_authoritative(answer: &[u8]) -> bool {
 }
 
 async fn ask_udp(addr: SocketAddr, zone: &str) -> std::io::Result<Vec<u8>> {
-    let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    let any: SocketAddr =
+        if addr.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
+    let socket = UdpSocket::bind(any).await?;
     socket.connect(addr).await?;
     socket.send(&soa_question(zone)).await?;
     let mut answer = vec![0; 512];
