@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Bind, TsigAlgorithm, TsigKey};
+use crate::dns_client::DnsClient;
 use crate::process::{Process, Spec};
 use crate::{Port, TestbedError, files, free_port, program};
 
@@ -146,12 +147,11 @@ impl BindBuilder {
 
     async fn try_start(&self) -> Result<Bind, TestbedError> {
         let named = program::find(self.binary.as_deref(), "named", "bind9")?;
-        let dig = program::find(None, "dig", "bind9-dnsutils")?;
-        let nsupdate = program::find(None, "nsupdate", "bind9-dnsutils")?;
         let (port, keys) = match &self.shared {
             Some((port, keys)) => (Arc::clone(port), keys.clone()),
             None => (Arc::new(free_port()?), self.make_keys()),
         };
+        let client = DnsClient::new((self.ip, port.number()).into())?;
         let dir = files::temp_dir("bind")?;
         self.write_zones(dir.path())?;
         files::write(&dir.path().join("named.conf"), &self.config(dir.path(), port.number(), &keys))?;
@@ -163,17 +163,7 @@ impl BindBuilder {
             env: Vec::new(),
             dir: dir.path().to_owned(),
         })?;
-        let bind = Bind {
-            process,
-            port,
-            ip: self.ip,
-            zones: self.zones.clone(),
-            keys,
-            named,
-            dig,
-            nsupdate,
-            _dir: dir,
-        };
+        let bind = Bind { process, client, port, zones: self.zones.clone(), keys, named, _dir: dir };
         bind.ready().await?;
         Ok(bind)
     }
