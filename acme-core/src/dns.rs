@@ -302,8 +302,9 @@ impl Resolver {
         propagation::verdicts(self, zone, name, value, deadline).await
     }
 
-    /// Waits until every authoritative server of `zone` that answers has this TXT value at `name`.
-    /// Servers that do not answer, twice in a row, are tolerated when all others agree.
+    /// Waits until every authoritative server of `zone` that is in order has this TXT value at `name`.
+    /// One that does not answer, or does not serve the zone, is passed over when that lasts for 3 s (or a
+    /// quarter of the deadline, if that is less) and all others agree; a warning in the log names it.
     /// They are asked at once, and then after pauses that grow from 0.2 s to 5 s.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Real servers for tests: [`Pebble`] (an ACME CA), [`Bind`] (DNS with TSIG updates), [`HaProxy`] and
+//! Real servers for tests: [`Pebble`] (an ACME CA), [`Bind`], [`Knot`] and [`PowerDns`] (DNS with TSIG updates), [`HaProxy`] and
 //! [`Nginx`], each on free loopback ports, in a temporary folder of its own, ended when the value is dropped. And
 //! ACME clients to run against a CA: [`Certbot`], [`Lego`] and [`Uacme`].
 //!
@@ -19,6 +19,8 @@
 //! |---|---|
 //! | `pebble` | the CA: knobs, what it issued, freeze and restart |
 //! | `bind` | authoritative DNS: zones, TSIG keys, what is in the zone now |
+//! | `knot`, `power_dns` | two more that take updates, each with habits of its own |
+//! | `dns_client` | questions, zone transfers and updates behind the back of the code under test |
 //! | `haproxy`, `nginx` | the servers that certificates are delivered to |
 //! | `clients` | certbot, lego and uacme: a certificate from its order to its revocation |
 //! | `process` | start, watch, signal and end one server |
@@ -32,14 +34,17 @@ compile_error!("acmekit-testbed needs one crypto provider: enable the feature `a
 
 mod bind;
 mod clients;
+mod dns_client;
 mod error;
 mod files;
 mod haproxy;
 mod http;
+mod knot;
 mod logs;
 mod nginx;
 mod pebble;
 mod ports;
+mod power_dns;
 mod process;
 mod program;
 mod tls;
@@ -47,13 +52,16 @@ mod wait;
 
 pub use bind::{Bind, BindBuilder, TsigAlgorithm, TsigKey};
 pub use clients::{CaAccess, Certbot, DnsUpdates, Lego, Proof, StockClient, Uacme};
+pub use dns_client::DnsClient;
 pub use error::TestbedError;
 pub use haproxy::{HaProxy, HaProxyBuilder};
 pub use http::HttpResponse;
+pub use knot::Knot;
 pub use logs::log_layer;
 pub use nginx::{Nginx, NginxBuilder};
 pub use pebble::{Pebble, PebbleBuilder};
 pub use ports::{Port, free_port};
+pub use power_dns::PowerDns;
 pub use program::acme_sh;
 pub use tls::{Presented, SelfSigned, handshake, self_signed, serial_of, verify_chain};
 pub use wait::wait_for;

@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use acmekit_testbed::{Bind, TsigAlgorithm};
+use acmekit_testbed::{Bind, TsigAlgorithm, wait_for};
 use common::is_gone;
 
 #[tokio::test]
@@ -100,4 +100,40 @@ async fn a_record_outside_the_zones_is_an_error() {
 async fn a_missing_program_says_what_to_install() {
     let error = Bind::builder().binary("/nowhere/named").start().await.unwrap_err().to_string();
     assert!(error.contains("dev/setup") && error.contains("bind9"), "{error}");
+}
+
+#[tokio::test]
+async fn a_secondary_that_is_not_notified_has_the_news_after_its_refresh() {
+    let primary = Bind::builder()
+        .zone("example.test")
+        .refresh(Duration::from_secs(2))
+        .record("example.test. 1 IN NS ns2.example.test.")
+        .record("ns2.example.test. 1 IN AAAA ::1")
+        .start()
+        .await
+        .unwrap();
+    let secondary = primary.secondary().authoritative_only().start().await.unwrap();
+    assert_eq!(secondary.addr().port(), primary.addr().port());
+    assert_eq!(
+        secondary.transfer("example.test").await.unwrap(),
+        primary.transfer("example.test").await.unwrap()
+    );
+    primary.add_txt("example.test", "news.example.test", "value").await.unwrap();
+    wait_for(Duration::from_secs(20), "the secondary has the news", || async {
+        (secondary.query_txt("news.example.test").await.unwrap() == ["value"]).then_some(())
+    })
+    .await
+    .unwrap();
+    assert!(!secondary.log().contains("received notify"), "{}", secondary.log());
+    // What it does not serve, it refuses, though the one beside it answers.
+    assert_eq!(secondary.query_txt("elsewhere.test").await.unwrap(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_server_on_ipv6_listens_nowhere_else() {
+    let dns = Bind::builder().zone("example.test").on_ipv6().start().await.unwrap();
+    assert_eq!(dns.addr().ip(), std::net::Ipv6Addr::LOCALHOST);
+    dns.add_txt("example.test", "www.example.test", "value").await.unwrap();
+    assert_eq!(dns.query_txt("www.example.test").await.unwrap(), ["value"]);
+    assert!(std::net::TcpStream::connect(("127.0.0.1", dns.addr().port())).is_err());
 }

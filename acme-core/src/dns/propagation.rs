@@ -57,7 +57,47 @@ impl fmt::Display for Verdict {
 /// How long one server has for one answer.
 const ONE_ANSWER: Duration = Duration::from_secs(3);
 
-/// Waits until every authoritative server of the zone that answers has the value.
+/// How long a server has to be out of order before the others count without it: one that is being restarted, or
+/// loads its zone, comes back and may then lag.
+const OUT_OF_ORDER: Duration = Duration::from_secs(3);
+
+/// A server, and what it has said so far.
+struct Asked {
+    server: NameServer,
+    /// The last it said.
+    verdict: Option<Verdict>,
+    /// How much time was left when it began to say nothing of use.
+    useless_since: Option<Duration>,
+}
+
+impl Asked {
+    fn takes(&mut self, verdict: Verdict, remaining: Duration) {
+        self.useless_since = match verdict {
+            Verdict::Lame(_) | Verdict::Dead(_) => self.useless_since.or(Some(remaining)),
+            _ => None,
+        };
+        self.verdict = Some(verdict);
+    }
+
+    fn has_it(&self) -> bool {
+        self.verdict == Some(Verdict::Seen)
+    }
+
+    /// Whoever looks after the zone finds it in the log: the CA may ask this one, too.
+    fn tell_if_passed_over(&self, zone: &DnsName, name: &DnsName) {
+        let NameServer { name: server, address } = &self.server;
+        if let Some(verdict @ (Verdict::Lame(_) | Verdict::Dead(_))) = &self.verdict {
+            tracing::warn!(%server, %address, %verdict, %zone, %name, "a name server of the zone is out of order and not waited for, the others agree; mend it, or take it out of the NS records");
+        }
+    }
+
+    /// One lost answer is not enough: at least two in a row, and some time.
+    fn is_out_of_order(&self, remaining: Duration, patience: Duration) -> bool {
+        self.useless_since.is_some_and(|since| since.saturating_sub(remaining) >= patience)
+    }
+}
+
+/// Waits until every authoritative server of the zone that is in order has the value.
 pub(super) async fn wait(
     resolver: &Resolver,
     zone: &DnsName,
@@ -66,52 +106,37 @@ pub(super) async fn wait(
     deadline: Deadline,
 ) -> Result<()> {
     let servers = resolver.authoritative_servers(zone, deadline).await?;
-    let mut verdicts: Vec<(NameServer, Option<Verdict>)> =
-        servers.into_iter().map(|server| (server, None)).collect();
+    let mut all: Vec<Asked> =
+        servers.into_iter().map(|server| Asked { server, verdict: None, useless_since: None }).collect();
+    let patience = OUT_OF_ORDER.min(deadline.budget() / 4);
     let mut pause = Duration::from_millis(200);
     loop {
-        let now = ask_all(&verdicts, name, value, deadline).await;
-        // One lost answer makes no server dead: it counts as such when it was silent twice.
-        let settled = verdicts.iter().zip(&now).all(|((_, before), now)| {
-            matches!((before, now), (_, Verdict::Seen) | (Some(Verdict::Dead(_)), Verdict::Dead(_)))
-        });
-        let seen = now.iter().filter(|verdict| **verdict == Verdict::Seen).count();
-        for ((server, slot), verdict) in verdicts.iter_mut().zip(now) {
-            tracing::debug!(%name, server = %server.name, address = %server.address, %verdict, "asked for a TXT value");
-            *slot = Some(verdict);
-        }
-        if settled && seen > 0 {
-            for (server, verdict) in &verdicts {
-                if let Some(verdict @ Verdict::Dead(_)) = verdict {
-                    tracing::warn!(server = %server.name, address = %server.address, %verdict, "a name server of the zone is out of order; the others agree");
+        let asked = all.iter().map(|asked| {
+            async move {
+                match asked.has_it() {
+                    true => Verdict::Seen,
+                    false => look(&asked.server, name, value, deadline.capped(ONE_ANSWER)).await,
                 }
             }
+            .boxed()
+        });
+        let now = join_all(asked.collect::<Vec<_>>()).await;
+        let remaining = deadline.remaining();
+        for (asked, verdict) in all.iter_mut().zip(now) {
+            let NameServer { name: server, address } = &asked.server;
+            tracing::debug!(%name, %server, %address, %verdict, "asked for a TXT value");
+            asked.takes(verdict, remaining);
+        }
+        let settled = all.iter().all(|asked| asked.has_it() || asked.is_out_of_order(remaining, patience));
+        if settled && all.iter().any(Asked::has_it) {
+            all.iter().for_each(|asked| asked.tell_if_passed_over(zone, name));
             return Ok(());
         }
         if !deadline.sleep(pause).await {
-            return Err(missed(zone, name, &verdicts, deadline));
+            return Err(missed(zone, name, &all, deadline));
         }
         pause = (pause * 2).min(Duration::from_secs(5));
     }
-}
-
-/// Asks all of them together; who has the value is not asked again.
-async fn ask_all(
-    servers: &[(NameServer, Option<Verdict>)],
-    name: &DnsName,
-    value: &str,
-    deadline: Deadline,
-) -> Vec<Verdict> {
-    let asked = servers.iter().map(|(server, before)| {
-        async move {
-            match before {
-                Some(Verdict::Seen) => Verdict::Seen,
-                _ => look(server, name, value, deadline.capped(ONE_ANSWER)).await,
-            }
-        }
-        .boxed()
-    });
-    join_all(asked.collect::<Vec<_>>()).await
 }
 
 /// What each server of the zone says now.
@@ -123,9 +148,9 @@ pub(super) async fn verdicts(
     deadline: Deadline,
 ) -> Result<Vec<(NameServer, Verdict)>> {
     let servers = resolver.authoritative_servers(zone, deadline).await?;
-    let servers: Vec<_> = servers.into_iter().map(|server| (server, None)).collect();
-    let now = ask_all(&servers, name, value, deadline).await;
-    Ok(servers.into_iter().map(|(server, _)| server).zip(now).collect())
+    let asked = servers.iter().map(|server| look(server, name, value, deadline.capped(ONE_ANSWER)).boxed());
+    let now = join_all(asked.collect::<Vec<_>>()).await;
+    Ok(servers.into_iter().zip(now).collect())
 }
 
 /// The TXT values at a name, as the first of these servers that answers for its zone has them.
@@ -191,15 +216,10 @@ async fn look(server: &NameServer, name: &DnsName, value: &str, deadline: Deadli
     }
 }
 
-fn missed(
-    zone: &DnsName,
-    name: &DnsName,
-    verdicts: &[(NameServer, Option<Verdict>)],
-    deadline: Deadline,
-) -> Error {
-    let told: Vec<String> = verdicts
+fn missed(zone: &DnsName, name: &DnsName, all: &[Asked], deadline: Deadline) -> Error {
+    let told: Vec<String> = all
         .iter()
-        .map(|(server, verdict)| match verdict {
+        .map(|Asked { server, verdict, .. }| match verdict {
             Some(verdict) => format!("{} at {} {verdict}", server.name, server.address),
             None => format!("{} at {} was not asked", server.name, server.address),
         })
@@ -215,3 +235,6 @@ fn missed(
     .with("deadline", format!("{:?}", deadline.budget()))
     .with_hint("a server that lags needs a longer `ready` deadline; one that does not serve the zone should not be in its NS records")
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ use super::*;
 
 /// A DNS server over UDP and TCP. What is answered to a question is sent, one message each.
 pub(super) struct Fake {
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
     asked: Arc<AtomicUsize>,
     _serving: JoinSet<()>,
 }
@@ -23,12 +23,20 @@ impl Fake {
     pub(super) async fn start(
         answers: impl Fn(&Message, Transport) -> Vec<Vec<u8>> + Send + Sync + 'static,
     ) -> Self {
-        let (udp, tcp) = loop {
+        loop {
             let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
             if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
-                break (udp, tcp);
+                return Self::on(udp, tcp, answers);
             }
-        };
+        }
+    }
+
+    /// The same, where somebody has listened already.
+    pub(super) fn on(
+        udp: UdpSocket,
+        tcp: TcpListener,
+        answers: impl Fn(&Message, Transport) -> Vec<Vec<u8>> + Send + Sync + 'static,
+    ) -> Self {
         let address = udp.local_addr().unwrap();
         let (answers, asked) = (Arc::new(answers), Arc::new(AtomicUsize::new(0)));
         let mut serving = JoinSet::new();
@@ -57,7 +65,7 @@ impl Fake {
     }
 
     /// One that has these records, and the SOA of `zone` beside every answer that has none.
-    async fn with(zone: &'static str, records: Vec<(&'static str, RData)>) -> Self {
+    pub(super) async fn with(zone: &'static str, records: Vec<(&'static str, RData)>) -> Self {
         Self::start(move |message, _| vec![zone_answer(message, zone, &records)]).await
     }
 
@@ -83,7 +91,7 @@ pub(super) fn name(text: &str) -> DnsName {
     text.parse().unwrap()
 }
 
-fn text(value: &str) -> RData {
+pub(super) fn text(value: &str) -> RData {
     RData::TXT(TXT::new(vec![value.to_owned()]))
 }
 
@@ -103,7 +111,7 @@ pub(super) fn reply(to: &Message, code: ResponseCode) -> Message {
     reply
 }
 
-fn zone_answer(message: &Message, zone: &str, records: &[(&str, RData)]) -> Vec<u8> {
+pub(super) fn zone_answer(message: &Message, zone: &str, records: &[(&str, RData)]) -> Vec<u8> {
     let asked = &message.queries[0];
     let here: Vec<&RData> =
         records.iter().filter(|(owner, _)| wire(owner) == *asked.name()).map(|(_, data)| data).collect();
@@ -127,7 +135,7 @@ pub(super) fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(20))
 }
 
-fn fixed(servers: &[&Fake]) -> Resolver {
+pub(super) fn fixed(servers: &[&Fake]) -> Resolver {
     let unused = Resolver::new([servers[0].address]).unwrap();
     unused.authoritative(servers.iter().map(|server| server.address))
 }

@@ -1,5 +1,5 @@
 //! DNS-01 by dynamic updates (RFC 2136), signed with TSIG (RFC 8945): for BIND, Knot, PowerDNS and
-//! whatever else speaks the two standards. Tested on BIND 9.18.
+//! whatever else speaks the two standards. Tested on BIND 9.18, Knot DNS 3.2 and PowerDNS 4.7.
 //!
 //! ```
 //! use acmekit_rfc2136::{Algorithm, Config, Key, Rfc2136};
@@ -21,6 +21,9 @@
 //! };
 //! ```
 //!
+//! Knot's ACL (`action: update`, `update-owner: name`) does the same; PowerDNS knows keys for whole zones only
+//! (`TSIG-ALLOW-DNSUPDATE`).
+//!
 //! Updates go over TCP unless told otherwise. Each adds or removes one value and leaves all others
 //! alone; afterwards the server is asked whether it did so, because some say NOERROR and change
 //! nothing. Values at one name share one TTL (RFC 2181 section 5.2): others at that name get the new
@@ -28,12 +31,14 @@
 //!
 //! | the server says | error | because |
 //! |---|---|---|
-//! | NOTAUTH, BADKEY | `Auth` | it does not know the key's name or algorithm |
+//! | NOTAUTH, BADKEY | `Auth` | it does not know the key's name or algorithm; or (Knot) its ACL does not grant the key this name: it is asked which |
 //! | NOTAUTH, BADSIG | `Auth` | the secret is another |
 //! | NOTAUTH, BADTIME | `Auth` | the clocks differ by more than 300 s; by how much is told |
 //! | REFUSED, signed | `Auth` | its policy does not grant the key this name |
-//! | REFUSED, unsigned | `Auth` | one of the two above: such servers do not say which |
-//! | NOTAUTH, signed | `NotFound` | it does not serve the zone |
+//! | REFUSED, unsigned | `Auth` | any of the above: such servers (PowerDNS) do not say which |
+//! | REFUSED, signed, and a CNAME at the name | `Protocol` | the name is an alias (PowerDNS) |
+//! | NOTAUTH, signed | `NotFound` | it does not serve the zone (BIND, PowerDNS) |
+//! | NOTAUTH, unsigned | `Auth` | it does not serve the zone (Knot), or does not know the key |
 //! | NOTZONE | `Config` | the name is not in the zone |
 //! | NOERROR, nothing changed | `Protocol` | its policy, or a CNAME at the name |
 //! | nothing | `Timeout` with the phase | it is frozen, or a firewall drops the messages |
@@ -46,8 +51,8 @@ mod update;
 use std::sync::Arc;
 
 use acmekit_core::{
-    Clock, DnsName, DnsProvider, Error, ErrorKind, RecordHandle, Result, SystemClock, TxtRecord, Zone,
-    async_trait,
+    Clock, Deadline, DnsName, DnsProvider, Error, ErrorKind, RecordHandle, Result, SystemClock, TxtRecord,
+    Zone, async_trait,
 };
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{RData, Record, RecordType};
@@ -55,7 +60,7 @@ use hickory_proto::rr::{RData, Record, RecordType};
 pub use self::config::Config;
 pub use self::key::{Algorithm, Key};
 use self::server::{Look, Server};
-use self::update::{Change, judge, message, name};
+use self::update::{Change, is_bad_key, judge, message, name, not_allowed};
 
 /// The provider's id.
 pub const ID: &str = "rfc2136";
@@ -86,8 +91,10 @@ impl Rfc2136 {
         let deadline = self.server.deadline();
         let update = message(&zone.name, record, change)?;
         let answer = self.server.update(update, deadline).await.map_err(|e| e.with("name", &record.name))?;
-        judge(&answer, &zone.name, &record.name, &self.server.config().key.name)
-            .map_err(|e| e.with("server", &self.server.config().server))?;
+        if let Err(error) = judge(&answer, &zone.name, &record.name, &self.server.config().key.name) {
+            let error = self.explained(error, &answer, zone, record, deadline).await;
+            return Err(error.with("server", &self.server.config().server));
+        }
         let unchanged = |what: &str, hint: &str| {
             let message = format!("the server said NOERROR, but {what}");
             Err(Error::new(ErrorKind::Protocol, "rfc2136.update", message)
@@ -97,10 +104,7 @@ impl Rfc2136 {
         };
         match (change, self.server.look(&record.name, &record.value, deadline).await?) {
             (Change::Add, Look::There) | (Change::Remove, Look::Absent | Look::Alias) => Ok(()),
-            (Change::Add, Look::Alias) => unchanged(
-                "the name is an alias (CNAME) and cannot have a value",
-                "remove the CNAME, or let it be followed: the value belongs where it leads",
-            ),
+            (Change::Add, Look::Alias) => unchanged(ALIAS, FOLLOW),
             (Change::Add, Look::Absent) => unchanged("does not have the value", IGNORED),
             (Change::Remove, Look::There) => unchanged("still has the value", IGNORED),
             (_, Look::Hidden(code)) => {
@@ -109,8 +113,40 @@ impl Rfc2136 {
             }
         }
     }
+
+    /// The same refusal, or what it means where the server can be asked: not all servers use the codes alike.
+    async fn explained(
+        &self,
+        error: Error,
+        answer: &Message,
+        zone: &Zone,
+        record: &TxtRecord,
+        deadline: Deadline,
+    ) -> Error {
+        if is_bad_key(answer) {
+            // Knot says so also of a key that it knows, when its ACL does not let it change the name.
+            let phase = "asking whether the server knows the key";
+            let asked = self.server.ask(&zone.name, RecordType::SOA, phase, deadline).await;
+            if asked.is_ok_and(|answer| answer.signature.is_some()) {
+                return not_allowed(&zone.name, &record.name, &self.server.config().key.name)
+                    .with_vendor_code("NOTAUTH, BADKEY");
+            }
+        } else if answer.metadata.response_code == ResponseCode::Refused && answer.signature.is_some() {
+            // PowerDNS says so where the standard wants the change ignored (RFC 2136 section 3.4.2.2).
+            let seen = self.server.look(&record.name, &record.value, deadline).await;
+            if seen.is_ok_and(|look| look == Look::Alias) {
+                let message = format!("the server refuses: {ALIAS}");
+                return Error::new(ErrorKind::Protocol, "rfc2136.update", message)
+                    .with("name", &record.name)
+                    .with_hint(FOLLOW);
+            }
+        }
+        error
+    }
 }
 
+const ALIAS: &str = "the name is an alias (CNAME) and cannot have a value";
+const FOLLOW: &str = "remove the CNAME, or let it be followed: the value belongs where it leads";
 const IGNORED: &str = "some servers ignore updates that their policy does not allow: look at its log";
 
 /// What an answer says about the zone of the name that was asked for.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use acmekit_core::dns::exchange;
+use acmekit_core::dns::{Transport, exchange};
 use acmekit_core::{Clock, Deadline, DnsName, Error, ErrorKind, Result};
 use hickory_proto::op::{Message, Query, ResponseCode};
 use hickory_proto::rr::rdata::tsig::TSIG;
@@ -146,15 +146,38 @@ impl Server {
 
     async fn exchange(&self, message: &Message, phase: &str, deadline: Deadline) -> Result<Vec<u8>> {
         let bytes = message.to_vec().map_err(|e| unsendable(&e))?;
+        self.ask_one_of(self.addresses(deadline).await?, &bytes, phase, deadline).await
+    }
+
+    /// The first of a server's addresses that answers. Each has its share of the time: one that is silent, as where
+    /// there is no way to IPv6, leaves the rest to the others.
+    async fn ask_one_of(
+        &self,
+        addresses: Vec<SocketAddr>,
+        message: &[u8],
+        phase: &str,
+        deadline: Deadline,
+    ) -> Result<Vec<u8>> {
         let mut failed = None;
-        for address in self.addresses(deadline).await? {
-            match exchange(address, &bytes, self.config.transport, deadline).await {
-                Err(error) if error.kind() == ErrorKind::Unavailable => failed = Some(error),
+        let mut left = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+        for address in addresses {
+            let share = deadline.capped(deadline.remaining() / left.max(1));
+            left = left.saturating_sub(1);
+            match exchange(address, message, self.config.transport, share).await {
+                Err(error) if error.kind() == ErrorKind::Unavailable => {
+                    failed = Some(error.with_hint(match self.config.transport {
+                        Transport::Udp => {
+                            "is this its port? A server that takes TCP alone wants `transport` to be `tcp`"
+                        }
+                        _ => "is this its port? A server that takes UDP alone wants `transport` to be `udp`",
+                    }));
+                }
                 Err(error) if error.kind() == ErrorKind::Timeout => {
-                    return Err(deadline
-                        .missed("rfc2136.exchange", phase)
-                        .with("server", address)
-                        .with_hint("the server takes the connection or the datagram, and does not answer"));
+                    let missed = deadline.missed("rfc2136.exchange", phase).with("server", address);
+                    failed = Some(missed.with_hint(match self.config.transport {
+                        Transport::Udp => "datagrams get no answer: the server is frozen, or a firewall is in between, or it takes TCP alone: then `transport` is `tcp`",
+                        _ => "the server is frozen, or a firewall drops what is sent; if it takes UDP alone, `transport` is `udp`",
+                    }));
                 }
                 done => return done,
             }
@@ -205,6 +228,7 @@ fn verify(verifier: Option<&mut TSigVerifier>, read: &Message, answer: &[u8]) ->
 #[cfg(test)]
 mod tests {
     use acmekit_core::SystemClock;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
     use crate::{Algorithm, Key};
@@ -212,6 +236,44 @@ mod tests {
     fn server() -> Server {
         let key = Key::new("k", Algorithm::HmacSha256, "c2VjcmV0");
         Server::new(Config::new("127.0.0.1", key), Arc::new(SystemClock::default())).unwrap()
+    }
+
+    /// Listens, and never answers; or answers each message with itself, as a response.
+    async fn listening(answers: bool) -> (SocketAddr, tokio::task::JoinSet<()>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut serving = tokio::task::JoinSet::new();
+        serving.spawn(async move {
+            let mut held = Vec::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                if answers {
+                    let mut message = vec![0; usize::from(stream.read_u16().await.unwrap())];
+                    stream.read_exact(&mut message).await.unwrap();
+                    message[2] |= 0x80;
+                    stream.write_u16(message.len().try_into().unwrap()).await.unwrap();
+                    stream.write_all(&message).await.unwrap();
+                }
+                held.push(stream);
+            }
+        });
+        (address, serving)
+    }
+
+    #[tokio::test]
+    async fn a_silent_address_leaves_time_for_the_next_one() {
+        let mut question = Message::query();
+        question.add_query(Query::query(name(&"example.com".parse().unwrap()).unwrap(), RecordType::TXT));
+        let question = question.to_vec().unwrap();
+        let ((silent, _one), (good, _two)) = (listening(false).await, listening(true).await);
+        let soon = || Deadline::after(std::time::Duration::from_secs(2));
+        let server = server();
+        server.ask_one_of(vec![silent, good], &question, "asking", soon()).await.unwrap();
+        // The one that answers first is enough, and one that refuses costs nothing.
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        server.ask_one_of(vec![closed, good, silent], &question, "asking", soon()).await.unwrap();
+        let error = server.ask_one_of(vec![silent, silent], &question, "asking", soon()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+        assert!(error.to_string().contains("asking: no end within 2s"), "{error}");
     }
 
     proptest::proptest! {

@@ -95,6 +95,23 @@ pub(crate) fn signature_refused(answer: &Message, key: &str) -> Option<Error> {
     Some(refused.with_vendor_code(answer.metadata.response_code.to_str()))
 }
 
+/// Whether the server says that it does not know the key.
+pub(crate) fn is_bad_key(answer: &Message) -> bool {
+    answer.signature.as_deref().is_some_and(|tsig| tsig.data.error == Some(TsigError::BadKey))
+}
+
+/// The server knows the key, and that is not enough.
+pub(crate) fn not_allowed(zone: &DnsName, name: &DnsName, key: &str) -> Error {
+    Error::new(ErrorKind::Auth, "rfc2136.update", "the key is not allowed to change this name")
+        .with("zone", zone)
+        .with("name", name)
+        .with("key", key)
+        .with_hint(
+            "extend the server's policy for this key. BIND: update-policy { grant KEY name _acme-challenge.… TXT; }; \
+             Knot: an ACL with `action: update`; PowerDNS: TSIG-ALLOW-DNSUPDATE",
+        )
+}
+
 /// A server that finds the time wrong tells its own, as 48 bits of seconds (RFC 8945 section 5.2.3).
 fn skew(tsig: &TSIG) -> String {
     let &[a, b, c, d, e, f] = tsig.other.as_slice() else { return String::new() };
@@ -122,16 +139,15 @@ pub(crate) fn judge(answer: &Message, zone: &DnsName, name: &DnsName, key: &str)
             "the server accepts neither key nor zone (NOTAUTH, unsigned)".to_owned(),
             "check the key's name and secret, and that this is the zone's primary server",
         ),
-        (ResponseCode::Refused, true) => (
-            ErrorKind::Auth,
-            "the key is not allowed to change this name".to_owned(),
-            "extend the server's update-policy: grant KEY name _acme-challenge.… TXT",
-        ),
+        (ResponseCode::Refused, true) => {
+            return Err(not_allowed(zone, name, key).with_vendor_code(ResponseCode::Refused.to_str()));
+        }
         (ResponseCode::Refused, false) => (
             ErrorKind::Auth,
-            "the server refuses, unsigned: wrong TSIG secret, or updates are not allowed from here"
+            "the server refuses, unsigned: unknown key, wrong TSIG secret, or updates are not allowed from here"
                 .to_owned(),
-            "check the secret, then the server's allow-update or update-policy",
+            "its log says which; check the key's name and secret, then what it allows: BIND: allow-update or \
+             update-policy; PowerDNS: dnsupdate=yes, allow-dnsupdate-from, TSIG-ALLOW-DNSUPDATE",
         ),
         (ResponseCode::NotZone, _) => (
             ErrorKind::Config,

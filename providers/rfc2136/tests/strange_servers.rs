@@ -3,20 +3,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::net::SocketAddr;
-use std::time::{Duration, UNIX_EPOCH};
+mod common;
 
-use acmekit_core::{Clock, DnsName, DnsProvider, ErrorKind, SystemClock, TxtRecord, Zone};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use acmekit_core::{DnsName, DnsProvider, ErrorKind, TxtRecord};
 use acmekit_rfc2136::{Algorithm, Config, Key, Rfc2136};
-use hickory_proto::op::{Message, OpCode, ResponseCode};
-use hickory_proto::rr::rdata::tsig::TsigAlgorithm;
-use hickory_proto::rr::rdata::{SOA, TXT};
-use hickory_proto::rr::{Name, RData, Record, TSigResponseContext, TSigner};
+use common::{NAME, is_update, reply, signed, with_value, zone};
+use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::rr::rdata::SOA;
+use hickory_proto::rr::{Name, RData, Record};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-
-const NAME: &str = "_acme-challenge.example.test";
 
 /// A server over TCP whose answers are what a function makes of the questions.
 struct Fake {
@@ -52,41 +52,6 @@ impl Fake {
         let record = TxtRecord::new(NAME.parse().unwrap(), "value");
         self.provider().add_txt(&zone(), &record).await.map(drop)
     }
-}
-
-fn zone() -> Zone {
-    Zone::new("example.test".parse().unwrap())
-}
-
-fn reply(to: &Message, code: ResponseCode) -> Message {
-    let mut reply = Message::response(to.metadata.id, to.metadata.op_code);
-    reply.metadata.response_code = code;
-    reply.metadata.authoritative = true;
-    reply.queries = to.queries.clone();
-    reply
-}
-
-/// Signed as a server does that has the key.
-fn signed(to: &Message, mut reply: Message) -> Vec<u8> {
-    let key = Name::from_ascii("k.test.").unwrap();
-    let signer = TSigner::new(b"secret".to_vec(), TsigAlgorithm::HmacSha256, key, 300).unwrap();
-    let now = SystemClock::default().now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let mac = to.signature.as_ref().unwrap().data.mac.clone();
-    let context = TSigResponseContext::new(to.metadata.id, now, signer, mac, None);
-    let signature = context.sign(&reply.to_vec().unwrap()).unwrap();
-    reply.set_signature(signature);
-    reply.to_vec().unwrap()
-}
-
-fn with_value(to: &Message) -> Message {
-    let mut reply = reply(to, ResponseCode::NoError);
-    let text = RData::TXT(TXT::from_bytes(vec![b"value"]));
-    reply.add_answer(Record::from_rdata(Name::from_ascii(format!("{NAME}.")).unwrap(), 1, text));
-    reply
-}
-
-fn is_update(message: &Message) -> bool {
-    message.metadata.op_code == OpCode::Update
 }
 
 #[tokio::test]

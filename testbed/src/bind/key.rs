@@ -43,7 +43,7 @@ impl fmt::Display for TsigAlgorithm {
     }
 }
 
-/// A key that a [`Bind`](super::Bind) knows; made anew for each one.
+/// A key that a DNS server knows; made anew for each one.
 #[derive(Debug, Clone)]
 pub struct TsigKey {
     name: String,
@@ -52,7 +52,7 @@ pub struct TsigKey {
 }
 
 impl TsigKey {
-    pub(super) fn random(name: &str, algorithm: TsigAlgorithm) -> Self {
+    pub(crate) fn random(name: &str, algorithm: TsigAlgorithm) -> Self {
         let secret: Vec<u8> = std::iter::repeat_with(rand::random).take(algorithm.secret_length()).collect();
         let secret_base64 = STANDARD.encode(secret);
         crate::logs::note_secret(&secret_base64);
@@ -75,7 +75,7 @@ impl TsigKey {
     }
 
     /// As `dig -y` and `nsupdate -y` want it.
-    pub(super) fn for_dig(&self) -> String {
+    pub(crate) fn for_dig(&self) -> String {
         format!("{}:{}:{}", self.algorithm, self.name, self.secret_base64)
     }
 }
