@@ -9,7 +9,7 @@ mod propagation;
 mod query;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

@@ -13,14 +13,14 @@ use tokio::task::JoinSet;
 use super::*;
 
 /// A DNS server over UDP and TCP. What is answered to a question is sent, one message each.
-pub(super) struct Fake {
-    pub(super) address: SocketAddr,
+pub(crate) struct Fake {
+    pub(crate) address: SocketAddr,
     asked: Arc<AtomicUsize>,
     _serving: JoinSet<()>,
 }
 
 impl Fake {
-    pub(super) async fn start(
+    pub(crate) async fn start(
         answers: impl Fn(&Message, Transport) -> Vec<Vec<u8>> + Send + Sync + 'static,
     ) -> Self {
         loop {
@@ -32,7 +32,7 @@ impl Fake {
     }
 
     /// The same, where somebody has listened already.
-    pub(super) fn on(
+    pub(crate) fn on(
         udp: UdpSocket,
         tcp: TcpListener,
         answers: impl Fn(&Message, Transport) -> Vec<Vec<u8>> + Send + Sync + 'static,
@@ -65,20 +65,20 @@ impl Fake {
     }
 
     /// One that has these records, and the SOA of `zone` beside every answer that has none.
-    pub(super) async fn with(zone: &'static str, records: Vec<(&'static str, RData)>) -> Self {
+    pub(crate) async fn with(zone: &'static str, records: Vec<(&'static str, RData)>) -> Self {
         Self::start(move |message, _| vec![zone_answer(message, zone, &records)]).await
     }
 
     /// One that receives and is silent.
-    pub(super) async fn silent() -> Self {
+    pub(crate) async fn silent() -> Self {
         Self::start(|_, _| Vec::new()).await
     }
 
-    pub(super) fn resolver(&self) -> Resolver {
+    pub(crate) fn resolver(&self) -> Resolver {
         Resolver::new([self.address]).unwrap().authoritative_port(self.address.port())
     }
 
-    pub(super) fn asked(&self) -> usize {
+    pub(crate) fn asked(&self) -> usize {
         self.asked.load(Ordering::Relaxed)
     }
 }
@@ -87,15 +87,15 @@ fn wire(text: &str) -> Name {
     Name::from_ascii(format!("{text}.")).unwrap()
 }
 
-pub(super) fn name(text: &str) -> DnsName {
+pub(crate) fn name(text: &str) -> DnsName {
     text.parse().unwrap()
 }
 
-pub(super) fn text(value: &str) -> RData {
+pub(crate) fn text(value: &str) -> RData {
     RData::TXT(TXT::new(vec![value.to_owned()]))
 }
 
-fn alias(target: &str) -> RData {
+pub(crate) fn alias(target: &str) -> RData {
     RData::CNAME(CNAME(wire(target)))
 }
 
@@ -103,7 +103,7 @@ fn soa(zone: &str) -> Record {
     Record::from_rdata(wire(zone), 1, RData::SOA(SOA::new(wire(zone), wire(zone), 1, 1, 1, 1, 1)))
 }
 
-pub(super) fn reply(to: &Message, code: ResponseCode) -> Message {
+pub(crate) fn reply(to: &Message, code: ResponseCode) -> Message {
     let mut reply = Message::response(to.metadata.id, to.metadata.op_code);
     reply.metadata.response_code = code;
     reply.metadata.authoritative = true;
@@ -111,7 +111,7 @@ pub(super) fn reply(to: &Message, code: ResponseCode) -> Message {
     reply
 }
 
-pub(super) fn zone_answer(message: &Message, zone: &str, records: &[(&str, RData)]) -> Vec<u8> {
+pub(crate) fn zone_answer(message: &Message, zone: &str, records: &[(&str, RData)]) -> Vec<u8> {
     let asked = &message.queries[0];
     let here: Vec<&RData> =
         records.iter().filter(|(owner, _)| wire(owner) == *asked.name()).map(|(_, data)| data).collect();
@@ -131,11 +131,11 @@ pub(super) fn zone_answer(message: &Message, zone: &str, records: &[(&str, RData
     answer.to_vec().unwrap()
 }
 
-pub(super) fn soon() -> Deadline {
+pub(crate) fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(20))
 }
 
-pub(super) fn fixed(servers: &[&Fake]) -> Resolver {
+pub(crate) fn fixed(servers: &[&Fake]) -> Resolver {
     let unused = Resolver::new([servers[0].address]).unwrap();
     unused.authoritative(servers.iter().map(|server| server.address))
 }

@@ -185,7 +185,7 @@ fn solvers(config: &Config, found: &mut Findings<'_>) {
             found.add(Problem::of(key, &flaw.error));
         }
     }
-    if config.http.is_none() && config.providers.is_empty() {
+    if config.http.is_none() && config.providers.is_empty() && !config.dns.standing_records {
         found.add(
             Problem::new("", "there is no way to prove control of a name")
                 .hint("add `[http]` for http-01, or `[[dns.providers]]` for dns-01"),
@@ -367,13 +367,20 @@ impl<'c> Certificates<'c> {
         let wished =
             |kind: ChallengeKind| certificate.challenge.as_ref().is_none_or(|wished| *wished == kind);
         let http = self.config.http.is_some() && wished(ChallengeKind::Http01);
-        let dns = !self.config.providers.is_empty() && wished(ChallengeKind::Dns01);
+        let by_provider = wished(ChallengeKind::Dns01) || wished(ChallengeKind::DnsAccount01);
+        let standing = self.config.dns.standing_records && wished(ChallengeKind::DnsPersist01);
+        let dns = standing || (by_provider && !self.config.providers.is_empty());
         if let Some(kind) = certificate.challenge.as_ref().filter(|_| !http && !dns) {
             let problem = origin.problem("challenge", "there is nothing that answers such challenges");
             let hint = match kind {
                 ChallengeKind::Http01 => "add `[http]`, or take `challenge` out",
-                ChallengeKind::Dns01 => "add `[[dns.providers]]`, or take `challenge` out",
-                _ => "there are: http-01, dns-01",
+                ChallengeKind::Dns01 | ChallengeKind::DnsAccount01 => {
+                    "add `[[dns.providers]]`, or take `challenge` out"
+                }
+                ChallengeKind::DnsPersist01 => {
+                    "set `standing_records = true` in `[dns]`, or take `challenge` out"
+                }
+                _ => "there are: http-01, dns-01, dns-account-01, dns-persist-01",
             };
             found.add(problem.value(kind.as_str()).hint(hint));
             return;
@@ -381,7 +388,7 @@ impl<'c> Certificates<'c> {
         for identifier in spec.identifiers() {
             let (why, hint) = match identifier {
                 Identifier::Wildcard(_) if !dns => (
-                    "a wildcard is proved by dns-01 alone, which is not there for it",
+                    "a wildcard is proved by the DNS alone, which nothing here changes or looks into for it",
                     "add `[[dns.providers]]`",
                 ),
                 Identifier::Ip(_) if !http => {

@@ -1,12 +1,13 @@
 //! What can be written in a configuration, section by section.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use acmekit_core::limits::Limits;
 use acmekit_core::renewal::RenewalPolicy;
-use acmekit_core::{ChallengeKind, KeyType, Secret, Timeouts, duration};
+use acmekit_core::{ChallengeKind, DnsName, KeyType, Secret, Timeouts, duration};
 use serde::Deserialize;
 
 use super::secret::SecretKeys;
@@ -174,6 +175,14 @@ pub struct DnsConfig {
     /// Default: they are asked.
     #[serde(deserialize_with = "duration::deserialize_some")]
     pub wait: Option<Duration>,
+    /// Where the records of a domain go, whatever CNAMEs the DNS has: domain by domain, the whole name of the record.
+    /// Default: the DNS is asked.
+    pub aliases: BTreeMap<DnsName, DnsName>,
+    /// Whether names may be proved by records that stand in the DNS (dns-persist-01), too. Default: no.
+    pub standing_records: bool,
+    /// Whether CAA records are looked up before an order, so that one that the CA would refuse for them is not placed.
+    /// Default: no.
+    pub check_caa: bool,
 }
 
 /// `[[certificates]]`, or one line of the CSV file: one certificate.
@@ -201,8 +210,8 @@ pub struct CertificateConfig {
     /// The id of one of the authorities. Default: the first one.
     #[serde(default)]
     pub authority: Option<String>,
-    /// How control of its names is proved: `http-01` or `dns-01`. Default: http-01 where there is `[http]`
-    /// and the name is no wildcard, else dns-01.
+    /// How control of its names is proved: `http-01`, `dns-01`, `dns-account-01` or `dns-persist-01`. Default: http-01
+    /// where there is `[http]` and the name is no wildcard, else dns-01, else by records that stand.
     #[serde(default)]
     pub challenge: Option<ChallengeKind>,
     /// A PEM file with a CSR of your own: acmekit then never sees the key. Default: acmekit makes a key.

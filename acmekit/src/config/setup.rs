@@ -6,7 +6,7 @@ use std::sync::Arc;
 use acmekit_core::dns::Resolver;
 use acmekit_core::manager::Managed;
 use acmekit_core::renewal::RenewalPolicy;
-use acmekit_core::solvers::{Dns01, Http01};
+use acmekit_core::solvers::{Dns01, DnsPersist01, Http01};
 use acmekit_core::{
     Authority, CertificateSpec, ChallengeSolver, Clock, Csr, Deployer, Error, ErrorKind, Event, Observer,
     Pipeline, Result, Store, SystemClock,
@@ -22,12 +22,18 @@ use super::{Config, document, table};
 pub struct Setup {
     authorities: Vec<Authority>,
     store: Arc<dyn Store>,
-    solvers: Vec<Arc<dyn ChallengeSolver>>,
+    solvers: Solvers,
     deployers: Vec<Arc<dyn Ending>>,
     certificates: Vec<Wanted>,
     observers: Vec<Arc<dyn Observer>>,
     clock: Arc<dyn Clock>,
     policy: RenewalPolicy,
+}
+
+/// How control is proved, and with what CAA records are looked up before that.
+struct Solvers {
+    solvers: Vec<Arc<dyn ChallengeSolver>>,
+    caa: Option<Resolver>,
 }
 
 /// One certificate that a configuration asks for.
@@ -129,8 +135,8 @@ impl Config {
         authorities
     }
 
-    /// http-01 first: it needs nobody else. A wildcard has dns-01 alone.
-    async fn build_solvers(&self, found: &mut Findings<'_>) -> Vec<Arc<dyn ChallengeSolver>> {
+    /// http-01 first: it needs nobody else. A wildcard has the DNS alone.
+    async fn build_solvers(&self, found: &mut Findings<'_>) -> Solvers {
         let mut solvers: Vec<Arc<dyn ChallengeSolver>> = Vec::new();
         if let Some(http) = &self.http {
             match (&http.webroot, http.listen) {
@@ -147,26 +153,37 @@ impl Config {
                 Err(flaw) => found.add(flawed(&format!("dns.providers[{at}]"), &flaw)),
             }
         }
+        let resolver = match resolver {
+            Ok(resolver) => resolver,
+            Err(error) => {
+                if !providers.is_empty() || self.dns.standing_records || self.dns.check_caa {
+                    found.add(Problem::of("dns.resolvers", &error));
+                }
+                return Solvers { solvers, caa: None };
+            }
+        };
         let mut providers = providers.into_iter();
         if let Some(first) = providers.next() {
-            match resolver {
-                Ok(resolver) => {
-                    let mut dns = Dns01::with_resolver(first, resolver);
-                    for provider in providers {
-                        dns = dns.or(provider);
-                    }
-                    if let Some(ttl) = self.dns.ttl {
-                        dns = dns.ttl(ttl);
-                    }
-                    if let Some(pause) = self.dns.wait {
-                        dns = dns.wait_instead_of_asking(pause);
-                    }
-                    solvers.push(Arc::new(dns));
-                }
-                Err(error) => found.add(Problem::of("dns.resolvers", &error)),
+            let mut dns = Dns01::with_resolver(first, resolver.clone());
+            for provider in providers {
+                dns = dns.or(provider);
             }
+            if let Some(ttl) = self.dns.ttl {
+                dns = dns.ttl(ttl);
+            }
+            if let Some(pause) = self.dns.wait {
+                dns = dns.wait_instead_of_asking(pause);
+            }
+            for (domain, name) in &self.dns.aliases {
+                dns = dns.alias(domain.clone(), name.clone());
+            }
+            solvers.push(Arc::new(dns.clone()));
+            solvers.push(Arc::new(dns.for_account()));
         }
-        solvers
+        if self.dns.standing_records {
+            solvers.push(Arc::new(DnsPersist01::with_resolver(resolver.clone())));
+        }
+        Solvers { solvers, caa: self.dns.check_caa.then_some(resolver) }
     }
 
     fn resolver(&self) -> Result<Resolver> {
@@ -299,8 +316,11 @@ impl Setup {
         for other in authorities {
             builder = builder.fall_back_to(other);
         }
-        for solver in &self.solvers {
+        for solver in &self.solvers.solvers {
             builder = builder.solver(Arc::clone(solver));
+        }
+        if let Some(resolver) = &self.solvers.caa {
+            builder = builder.caa(resolver.clone());
         }
         for deployer in &self.deployers {
             let deployer: Arc<dyn Deployer> = Arc::clone(deployer) as _;

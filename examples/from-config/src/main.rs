@@ -5,6 +5,7 @@ mod progress;
 mod report;
 mod run;
 mod seen;
+mod standing;
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -37,6 +38,10 @@ struct Args {
     /// Say when each certificate that is missing or due can be ordered under the CA's limits, and when all are done
     #[arg(long, conflicts_with_all = ["dry_run", "force", "status"])]
     plan: bool,
+
+    /// Print the TXT records to set, once, where names are proved by dns-persist-01; an account is made if there is none
+    #[arg(long, conflicts_with_all = ["dry_run", "force", "json", "plan", "status"])]
+    standing_records: bool,
 
     /// Order this certificate anew although it is not due, and leave the others alone; may be given more than once
     #[arg(long, value_name = "ID", conflicts_with = "status")]
@@ -90,6 +95,9 @@ async fn run(args: &Args) -> Result<bool> {
     let progress = Progress::new(args.json || args.status || args.dry_run || args.plan);
     let seen = Seen::default();
     let setup = setup.observer(progress.observer()).observer(seen.observer());
+    if args.standing_records {
+        return write(&standing::records(&setup).await?).map(|()| true);
+    }
     if args.plan {
         let plan = plan::plan(&setup).await?;
         progress.finish();

@@ -234,6 +234,7 @@ impl PebbleBuilder {
             "externalAccountBindingRequired": !self.eab.is_empty(),
             "externalAccountMACKeys": keys,
             "domainBlocklist": self.blocked,
+            "caaIdentities": ["pebble.test"],
             "retryAfter": { "authz": seconds, "order": seconds },
             "keyAlgorithm": "ecdsa",
             "certificateValidityPeriod": validity,
