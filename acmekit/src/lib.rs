@@ -37,6 +37,10 @@ pub use acmekit_exec as exec;
 #[cfg(feature = "httpreq")]
 pub use acmekit_httpreq as httpreq;
 
+/// DNS-01 by an own authoritative DNS server in the program.
+#[cfg(feature = "responder")]
+pub use acmekit_responder as responder;
+
 /// DNS-01 by dynamic updates (RFC 2136) signed with TSIG.
 #[cfg(feature = "rfc2136")]
 pub use acmekit_rfc2136 as rfc2136;

@@ -53,7 +53,7 @@ pub use http::HttpResponse;
 pub use logs::log_layer;
 pub use nginx::{Nginx, NginxBuilder};
 pub use pebble::{Pebble, PebbleBuilder};
-pub use ports::{Port, free_port};
+pub use ports::{Port, free_loopback, free_port};
 pub use program::acme_sh;
 pub use tls::{Presented, SelfSigned, handshake, self_signed, serial_of, verify_chain};
 pub use wait::wait_for;

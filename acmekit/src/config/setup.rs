@@ -8,14 +8,15 @@ use acmekit_core::manager::Managed;
 use acmekit_core::renewal::RenewalPolicy;
 use acmekit_core::solvers::{Dns01, Http01};
 use acmekit_core::{
-    Authority, CertificateSpec, ChallengeSolver, Clock, Csr, Deployer, Error, ErrorKind, Event, Observer,
-    Pipeline, Result, Store, SystemClock,
+    Authority, CertificateSpec, ChallengeSolver, Clock, Csr, Deployer, DnsProvider, Error, ErrorKind, Event,
+    Observer, Pipeline, Result, Store, SystemClock,
 };
 
 use super::check::{self, Certificates, Findings, Origin};
-use super::plugins::{Ending, Flaw};
+use super::plugins::{Ending, Flaw, Server, ServerPlugin};
 use super::problem::{self, Problem};
 use super::secret::read_text;
+use super::serving::Serving;
 use super::{Config, document, table};
 
 /// Everything a configuration asks for, ready to be used: a pipeline, and the certificates for it.
@@ -23,6 +24,7 @@ pub struct Setup {
     authorities: Vec<Authority>,
     store: Arc<dyn Store>,
     solvers: Vec<Arc<dyn ChallengeSolver>>,
+    servers: Vec<Arc<dyn Server>>,
     deployers: Vec<Arc<dyn Ending>>,
     certificates: Vec<Wanted>,
     observers: Vec<Arc<dyn Observer>>,
@@ -61,7 +63,8 @@ impl Config {
     pub async fn build(&self) -> Result<Setup> {
         let mut found = Findings::new(&self.places);
         let authorities = self.build_authorities(&mut found).await;
-        let solvers = self.build_solvers(&mut found).await;
+        let mut solvers = self.http_solvers();
+        let dns = self.build_providers(&mut found).await;
         let deployers = self.build_deployers(&mut found);
         let certificates = self.build_certificates(&mut found).await;
         // The store is opened last: a configuration that is wrong leaves nothing on the disk, but perhaps an empty folder
@@ -69,29 +72,40 @@ impl Config {
         problem::error("config.build", self.places.file.as_ref(), found.problems)?;
         let store = match self.store.plugin.build(&self.base).await {
             Ok(store) => store,
-            Err(flaw) => {
-                let place = self.places.find(&format!("store.{}", flaw.key));
-                let error = flaw.error.with("key", format!("store.{}", flaw.key));
-                let error = match &self.places.file {
-                    Some(file) => error.with("file", file.display()),
-                    None => error,
-                };
-                return Err(match place {
-                    Some(place) => error.with("line", place.line),
-                    None => error,
-                });
-            }
+            Err(flaw) => return Err(self.refused("store", flaw)),
         };
+        let mut servers = Vec::new();
+        if let Some((providers, resolver)) = dns
+            && let Some(solver) = self.dns_solver(providers, resolver, &store, &mut servers)?
+        {
+            solvers.push(solver);
+        }
         Ok(Setup {
             authorities,
             store,
             solvers,
+            servers,
             deployers,
             certificates,
             observers: Vec::new(),
             clock: Arc::new(SystemClock::default()),
             policy: self.renewal.policy(),
         })
+    }
+
+    /// What a section refused after everything had been looked at.
+    fn refused(&self, section: &str, flaw: Flaw) -> Error {
+        let key = if flaw.key.is_empty() { section.to_owned() } else { document::join(section, &flaw.key) };
+        let place = self.places.find(&key);
+        let error = flaw.error.with("key", key);
+        let error = match &self.places.file {
+            Some(file) => error.with("file", file.display()),
+            None => error,
+        };
+        match place {
+            Some(place) => error.with("line", place.line),
+            None => error,
+        }
     }
 
     async fn build_authorities(&self, found: &mut Findings<'_>) -> Vec<Authority> {
@@ -130,7 +144,7 @@ impl Config {
     }
 
     /// http-01 first: it needs nobody else. A wildcard has dns-01 alone.
-    async fn build_solvers(&self, found: &mut Findings<'_>) -> Vec<Arc<dyn ChallengeSolver>> {
+    fn http_solvers(&self) -> Vec<Arc<dyn ChallengeSolver>> {
         let mut solvers: Vec<Arc<dyn ChallengeSolver>> = Vec::new();
         if let Some(http) = &self.http {
             match (&http.webroot, http.listen) {
@@ -139,34 +153,68 @@ impl Config {
                 (None, None) => {}
             }
         }
+        solvers
+    }
+
+    /// The providers in their order, as far as they can be made without the store, and who is asked for the DNS.
+    async fn build_providers(&self, found: &mut Findings<'_>) -> Option<(Vec<Made<'_>>, Resolver)> {
         let mut providers = Vec::new();
         let resolver = self.resolver();
         for (at, provider) in self.providers.iter().enumerate() {
+            let section = format!("dns.providers[{at}]");
+            if let Some(server) = provider.plugin.server() {
+                providers.push(Made::Server(section, server));
+                continue;
+            }
             match provider.plugin.build(&self.base, resolver.as_ref().ok()).await {
-                Ok(provider) => providers.push(provider),
-                Err(flaw) => found.add(flawed(&format!("dns.providers[{at}]"), &flaw)),
+                Ok(provider) => providers.push(Made::Provider(provider)),
+                Err(flaw) => found.add(flawed(&section, &flaw)),
             }
         }
-        let mut providers = providers.into_iter();
-        if let Some(first) = providers.next() {
-            match resolver {
-                Ok(resolver) => {
-                    let mut dns = Dns01::with_resolver(first, resolver);
-                    for provider in providers {
-                        dns = dns.or(provider);
-                    }
-                    if let Some(ttl) = self.dns.ttl {
-                        dns = dns.ttl(ttl);
-                    }
-                    if let Some(pause) = self.dns.wait {
-                        dns = dns.wait_instead_of_asking(pause);
-                    }
-                    solvers.push(Arc::new(dns));
+        match resolver {
+            _ if providers.is_empty() => None,
+            Ok(resolver) => Some((providers, resolver)),
+            Err(error) => {
+                found.add(Problem::of("dns.resolvers", &error));
+                None
+            }
+        }
+    }
+
+    fn dns_solver(
+        &self,
+        providers: Vec<Made<'_>>,
+        resolver: Resolver,
+        store: &Arc<dyn Store>,
+        servers: &mut Vec<Arc<dyn Server>>,
+    ) -> Result<Option<Arc<dyn ChallengeSolver>>> {
+        let mut ready: Vec<Arc<dyn DnsProvider>> = Vec::new();
+        for made in providers {
+            match made {
+                Made::Provider(provider) => ready.push(provider),
+                Made::Server(section, plugin) => {
+                    let server = plugin.build(store).map_err(|flaw| self.refused(&section, flaw))?;
+                    servers.push(Arc::clone(&server));
+                    ready.push(server);
                 }
-                Err(error) => found.add(Problem::of("dns.resolvers", &error)),
             }
         }
-        solvers
+        let mut ready = ready.into_iter();
+        let Some(first) = ready.next() else { return Ok(None) };
+        let mut dns = Dns01::with_resolver(first, resolver);
+        for provider in ready {
+            dns = dns.or(provider);
+        }
+        if let Some(ttl) = self.dns.ttl {
+            dns = dns.ttl(ttl);
+        }
+        if let Some(pause) = self.dns.wait {
+            dns = dns.wait_instead_of_asking(pause);
+        }
+        Ok(Some(match servers.is_empty() {
+            true => Arc::new(dns),
+            false => Arc::new(Serving { dns, servers: servers.clone() }),
+        }))
     }
 
     fn resolver(&self) -> Result<Resolver> {
@@ -241,6 +289,12 @@ impl Config {
     }
 }
 
+/// A DNS provider, or what makes it out of the store.
+enum Made<'c> {
+    Provider(Arc<dyn DnsProvider>),
+    Server(String, &'c dyn ServerPlugin),
+}
+
 fn flawed(section: &str, flaw: &Flaw) -> Problem {
     let key = if flaw.key.is_empty() { section.to_owned() } else { document::join(section, &flaw.key) };
     Problem::of(key, &flaw.error)
@@ -313,8 +367,21 @@ impl Setup {
         builder.build()
     }
 
-    /// Waits for what deployers still have to do. Call it before the program ends.
+    /// Lets the DNS providers that are servers in this program answer from now on, until [`close`](Self::close); else
+    /// they begin with the first challenge. For programs that run for long: others on the same store may rely on them. To
+    /// be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if an address cannot be bound.
+    pub fn listen(&self) -> Result<()> {
+        self.servers.iter().try_for_each(|server| server.listen())
+    }
+
+    /// Waits for what deployers still have to do, and ends DNS servers in this program. Call it before the program ends.
     pub async fn close(&self) {
+        for server in &self.servers {
+            server.end().await;
+        }
         for deployer in &self.deployers {
             deployer.end().await;
         }

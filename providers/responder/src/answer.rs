@@ -15,8 +15,7 @@ use crate::tree::Tree;
 pub(crate) const UDP_PAYLOAD: u16 = 1232;
 /// The largest answer over UDP to who does not say what it takes (RFC 1035 section 4.2.1).
 const UDP_PLAIN: u16 = 512;
-/// A record of type ANY's answer lives as long as anything else here.
-const ANY_TTL: u32 = 1;
+const ANY_TTL: u32 = 0;
 const HEADER: usize = 12;
 
 /// What a message asks for.

@@ -27,7 +27,6 @@ pub struct Config {
     pub contact: Option<String>,
     /// Where to listen, over UDP and TCP each: `192.0.2.53:53`, `[2001:db8::53]:53`. None at all: the values
     /// are only written to the store, and another process on it answers.
-    #[serde(default)]
     pub listen: Vec<SocketAddr>,
     /// How many answers over UDP a network (/24, /56) gets in a second, after twice as many at once (default
     /// 100); 0 is no limit.

@@ -54,8 +54,9 @@
 //! most, and an answer over UDP 1232. The store is looked at twice a second at most, whatever is asked.
 //!
 //! # Answers
-//! SOA and NS at the apex, addresses as configured, TXT values (TTL 1 s), and nothing else: CAA and any other type
-//! are NOERROR without data, so no CA is kept from issuing. Nothing is signed, so the delegation has no DS record.
+//! SOA and NS at the apex, addresses as configured, TXT values, and nothing else: CAA and any other type
+//! are NOERROR without data, so no CA is kept from issuing. Values and denials have a TTL of 0, so that no resolver
+//! has an old one. Nothing is signed, so the delegation has no DS record.
 //!
 //! # Why not `hickory-server`
 //! The messages are read and written by `hickory-proto`; the sockets are served here. `hickory-server` 0.26
@@ -191,7 +192,7 @@ impl DnsProvider for Responder {
         Ok(self.inner.config.zone_of(name).cloned().map(Zone::new))
     }
 
-    /// Its TTL is not taken over: values live for one second in caches, so that the next one is seen at once.
+    /// Its TTL is not taken over: values are not to be cached, so that the next one is seen at once.
     async fn add_txt(&self, zone: &Zone, record: &TxtRecord) -> Result<RecordHandle> {
         if self.inner.config.zone_of(&record.name).is_none() {
             return Err(Error::new(

@@ -72,7 +72,8 @@ struct Table {
 
 impl Table {
     fn put(&mut self, key: StoreKey, value: Option<Value>) {
-        if self.known.contains_key(&key) {
+        // One that could not be read may have been written anew.
+        if matches!(self.known.get(&key), Some(Some(_))) {
             return;
         }
         if let Some(value) = &value {
