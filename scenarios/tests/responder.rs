@@ -115,7 +115,7 @@ async fn each_of_two_name_servers_answers_what_the_other_process_has_added() {
     for (turn, (responder, store)) in both.iter().enumerate() {
         let acme = world.pipeline(store, responder, &Recorder::default());
         let spec = CertificateSpec::new(["example.test", "*.example.test"]).unwrap();
-        let spec = spec.named(format!("turn-{turn}")).unwrap();
+        let spec = spec.named(&format!("turn-{turn}")).unwrap();
         acme.obtain(&spec).await.unwrap();
     }
     assert_eq!(world.ca.issued_certificates(), 2);

@@ -155,7 +155,10 @@ impl Question {
         };
         if parts.answers.is_empty() {
             parts.authorities.push(tree.negative(zone).clone());
-            if !tree.exists(&self.key) {
+            // acmekit asks whether a name is an alias before it adds a value there. A resolver that is told that the name
+            // does not exist denies the value, too, to a CA behind it: BIND for the rest of the second, even with a
+            // TTL of 0. So of an alias only the alias is denied.
+            if !tree.exists(&self.key) && kind != RecordType::CNAME {
                 parts.code = ResponseCode::NXDomain;
             }
         } else if kind == RecordType::NS {

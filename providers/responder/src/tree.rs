@@ -10,8 +10,7 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 use crate::config::Config;
 use crate::name::{Key, ancestors, key, record_name};
 
-/// How long resolvers may keep a value, and the word that there is none. Before a value is added acmekit itself asks
-/// whether its name is an alias: a CA behind the same resolver must not be told then that the name does not exist.
+/// How long resolvers may keep a value, and the word that there is none: the next value is seen at once.
 const SHORT_TTL: u32 = 0;
 /// How long they may keep what hardly ever changes.
 const LONG_TTL: u32 = 300;
