@@ -60,6 +60,7 @@ mod plugins;
 mod problem;
 mod secret;
 mod sections;
+mod serving;
 mod setup;
 mod table;
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //! | `cloudflare` | `cloudflare` | dns-01: zones at Cloudflare, by an API token that may be for one zone alone |
 //! | `exec` | `exec` | dns-01: a program, as lego's `exec` or certbot's manual hooks, or one of acme.sh's nearly two hundred DNS scripts |
 //! | `httpreq` | `httpreq` | dns-01: any server of lego's HTTP request protocol |
+//! | `responder` | `responder` | dns-01: an own authoritative DNS server in the program, for zones that challenges are delegated to |
 //! | `rfc2136` | `rfc2136` | dns-01: dynamic updates signed by TSIG: BIND, Knot, PowerDNS, … |
 //! | `files` | `files` | deploys: PEM files in a folder, switched as a whole, with reload, verify, rollback |
 //! | `haproxy` | `haproxy` | deploys: a running HAProxy, by its runtime API, without a reload |
@@ -36,6 +37,10 @@ pub use acmekit_exec as exec;
 /// DNS-01 by a server of lego's HTTP request protocol.
 #[cfg(feature = "httpreq")]
 pub use acmekit_httpreq as httpreq;
+
+/// DNS-01 by an own authoritative DNS server in the program.
+#[cfg(feature = "responder")]
+pub use acmekit_responder as responder;
 
 /// DNS-01 by dynamic updates (RFC 2136) signed with TSIG.
 #[cfg(feature = "rfc2136")]

@@ -60,7 +60,7 @@ pub use knot::Knot;
 pub use logs::log_layer;
 pub use nginx::{Nginx, NginxBuilder};
 pub use pebble::{Pebble, PebbleBuilder};
-pub use ports::{Port, free_port};
+pub use ports::{Port, free_loopback, free_port};
 pub use power_dns::PowerDns;
 pub use program::acme_sh;
 pub use tls::{Presented, SelfSigned, handshake, self_signed, serial_of, verify_chain};

@@ -51,6 +51,28 @@ pub fn free_port() -> Result<Port, TestbedError> {
     Err(TestbedError::unexpected("reserve a free port", "every one tried is taken"))
 }
 
+/// A random address of this machine's loopback network at which this port is free, over UDP and TCP: for servers that
+/// must have one port, such as 53, beside others that run at the same time.
+///
+/// # Errors
+/// If the port cannot be bound anywhere: one below 1024 needs root, `CAP_NET_BIND_SERVICE` or a lower
+/// `net.ipv4.ip_unprivileged_port_start`.
+pub fn free_loopback(port: u16) -> Result<Ipv4Addr, TestbedError> {
+    let mut failed = None;
+    for _ in 0..100 {
+        let ip = Ipv4Addr::new(127, rand::random_range(2..250), rand::random(), rand::random_range(1..250));
+        match (TcpListener::bind((ip, port)), UdpSocket::bind((ip, port))) {
+            (Ok(_), Ok(_)) => return Ok(ip),
+            (Err(error), _) | (_, Err(error)) => failed = Some(error),
+        }
+    }
+    let what = format!(
+        "bind port {port} of a loopback address (below 1024: run as root, with CAP_NET_BIND_SERVICE, or after `sysctl \
+         net.ipv4.ip_unprivileged_port_start={port}`)"
+    );
+    Err(TestbedError::io(what)(failed.unwrap_or_else(|| std::io::ErrorKind::AddrNotAvailable.into())))
+}
+
 pub(crate) fn free_ports(count: usize) -> Result<Vec<Port>, TestbedError> {
     (0..count).map(|_| free_port()).collect()
 }
@@ -80,6 +102,14 @@ mod tests {
         numbers.sort_unstable();
         numbers.dedup();
         assert_eq!(numbers.len(), 200);
+    }
+
+    #[test]
+    fn a_loopback_address_has_the_port_free() {
+        let port = free_port().unwrap();
+        let ip = free_loopback(port.number()).unwrap();
+        assert!(ip.is_loopback() && ip != Ipv4Addr::LOCALHOST);
+        UdpSocket::bind((ip, port.number())).unwrap();
     }
 
     #[test]

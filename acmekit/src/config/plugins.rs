@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use acmekit_core::dns::Resolver;
-use acmekit_core::{Deployer, DnsProvider, Error, Result, Store, async_trait};
+use acmekit_core::{Deployer, DnsProvider, Error, ErrorKind, Result, Store, async_trait};
 
 use super::document::{Document, Section, missing, one_of};
 use super::problem::Problem;
@@ -26,6 +26,8 @@ mod files;
 mod haproxy;
 #[cfg(feature = "httpreq")]
 mod httpreq;
+#[cfg(feature = "responder")]
+mod responder;
 #[cfg(feature = "rfc2136")]
 mod rfc2136;
 
@@ -74,7 +76,33 @@ pub(super) trait ProviderPlugin: fmt::Debug + Send + Sync {
 
     /// Reads its secrets, and makes it. Nothing is sent. Who needs the DNS itself gets `[dns]`'s resolver; there
     /// is none where `[dns]` is wrong, and then that is told.
-    async fn build(&self, base: &Path, resolver: Option<&Resolver>) -> Result<Arc<dyn DnsProvider>, Flaw>;
+    async fn build(&self, base: &Path, resolver: Option<&Resolver>) -> Result<Arc<dyn DnsProvider>, Flaw> {
+        let _ = (base, resolver);
+        let why = "this provider is a server: it is made when the store is open";
+        Err(Error::new(ErrorKind::Other, "config.provider", why).into())
+    }
+
+    /// What makes it instead of `build`, if it is a server in this program: it keeps its records in the store, which
+    /// is opened only once nothing is wrong any more.
+    fn server(&self) -> Option<&dyn ServerPlugin> {
+        None
+    }
+}
+
+/// The configuration of a DNS provider that is a server in this program.
+pub(super) trait ServerPlugin: Send + Sync {
+    /// Makes it; nothing is bound yet.
+    fn build(&self, store: &Arc<dyn Store>) -> Result<Arc<dyn Server>, Flaw>;
+}
+
+/// A DNS provider that is a server in this program.
+#[async_trait]
+pub(super) trait Server: DnsProvider {
+    /// Answers from now on; nothing happens if it does so already.
+    fn listen(&self) -> Result<()>;
+
+    /// Stops it; its addresses are free then.
+    async fn end(&self);
 }
 
 /// The configuration of a deployer.
@@ -130,6 +158,7 @@ kinds! { PROVIDERS, ALL_PROVIDERS: dyn ProviderPlugin;
     "cloudflare" => cloudflare::Keys,
     "exec" => exec::Keys,
     "httpreq" => httpreq::Keys,
+    "responder" => acmekit_responder::Config,
     "rfc2136" => rfc2136::Keys,
 }
 

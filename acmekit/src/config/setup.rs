@@ -8,32 +8,30 @@ use acmekit_core::manager::Managed;
 use acmekit_core::renewal::RenewalPolicy;
 use acmekit_core::solvers::{Dns01, DnsPersist01, Http01};
 use acmekit_core::{
-    Authority, CertificateSpec, ChallengeSolver, Clock, Csr, Deployer, Error, ErrorKind, Event, Observer,
-    Pipeline, Result, Store, SystemClock,
+    Authority, CertificateSpec, ChallengeSolver, Clock, Csr, Deployer, DnsProvider, Error, ErrorKind, Event,
+    Observer, Pipeline, Result, Store, SystemClock,
 };
 
 use super::check::{self, Certificates, Findings, Origin};
-use super::plugins::{Ending, Flaw};
+use super::plugins::{Ending, Flaw, Server, ServerPlugin};
 use super::problem::{self, Problem};
 use super::secret::read_text;
+use super::serving::Serving;
 use super::{Config, document, table};
 
 /// Everything a configuration asks for, ready to be used: a pipeline, and the certificates for it.
 pub struct Setup {
     authorities: Vec<Authority>,
     store: Arc<dyn Store>,
-    solvers: Solvers,
+    solvers: Vec<Arc<dyn ChallengeSolver>>,
+    servers: Vec<Arc<dyn Server>>,
+    /// With what CAA records are looked up before an order.
+    caa: Option<Resolver>,
     deployers: Vec<Arc<dyn Ending>>,
     certificates: Vec<Wanted>,
     observers: Vec<Arc<dyn Observer>>,
     clock: Arc<dyn Clock>,
     policy: RenewalPolicy,
-}
-
-/// How control is proved, and with what CAA records are looked up before that.
-struct Solvers {
-    solvers: Vec<Arc<dyn ChallengeSolver>>,
-    caa: Option<Resolver>,
 }
 
 /// One certificate that a configuration asks for.
@@ -67,7 +65,8 @@ impl Config {
     pub async fn build(&self) -> Result<Setup> {
         let mut found = Findings::new(&self.places);
         let authorities = self.build_authorities(&mut found).await;
-        let solvers = self.build_solvers(&mut found).await;
+        let mut solvers = self.http_solvers();
+        let (providers, resolver) = self.build_providers(&mut found).await;
         let deployers = self.build_deployers(&mut found);
         let certificates = self.build_certificates(&mut found).await;
         // The store is opened last: a configuration that is wrong leaves nothing on the disk, but perhaps an empty folder
@@ -75,29 +74,39 @@ impl Config {
         problem::error("config.build", self.places.file.as_ref(), found.problems)?;
         let store = match self.store.plugin.build(&self.base).await {
             Ok(store) => store,
-            Err(flaw) => {
-                let place = self.places.find(&format!("store.{}", flaw.key));
-                let error = flaw.error.with("key", format!("store.{}", flaw.key));
-                let error = match &self.places.file {
-                    Some(file) => error.with("file", file.display()),
-                    None => error,
-                };
-                return Err(match place {
-                    Some(place) => error.with("line", place.line),
-                    None => error,
-                });
-            }
+            Err(flaw) => return Err(self.refused("store", flaw)),
         };
+        let mut servers = Vec::new();
+        if let Some(resolver) = &resolver {
+            solvers.extend(self.dns_solvers(providers, resolver, &store, &mut servers)?);
+        }
         Ok(Setup {
             authorities,
             store,
             solvers,
+            servers,
+            caa: resolver.filter(|_| self.dns.check_caa),
             deployers,
             certificates,
             observers: Vec::new(),
             clock: Arc::new(SystemClock::default()),
             policy: self.renewal.policy(),
         })
+    }
+
+    /// What a section refused after everything had been looked at.
+    fn refused(&self, section: &str, flaw: Flaw) -> Error {
+        let key = if flaw.key.is_empty() { section.to_owned() } else { document::join(section, &flaw.key) };
+        let place = self.places.find(&key);
+        let error = flaw.error.with("key", key);
+        let error = match &self.places.file {
+            Some(file) => error.with("file", file.display()),
+            None => error,
+        };
+        match place {
+            Some(place) => error.with("line", place.line),
+            None => error,
+        }
     }
 
     async fn build_authorities(&self, found: &mut Findings<'_>) -> Vec<Authority> {
@@ -136,7 +145,7 @@ impl Config {
     }
 
     /// http-01 first: it needs nobody else. A wildcard has the DNS alone.
-    async fn build_solvers(&self, found: &mut Findings<'_>) -> Solvers {
+    fn http_solvers(&self) -> Vec<Arc<dyn ChallengeSolver>> {
         let mut solvers: Vec<Arc<dyn ChallengeSolver>> = Vec::new();
         if let Some(http) = &self.http {
             match (&http.webroot, http.listen) {
@@ -145,27 +154,55 @@ impl Config {
                 (None, None) => {}
             }
         }
+        solvers
+    }
+
+    /// The providers in their order, as far as they can be made without the store, and who is asked for the DNS.
+    async fn build_providers(&self, found: &mut Findings<'_>) -> (Vec<Made<'_>>, Option<Resolver>) {
         let mut providers = Vec::new();
         let resolver = self.resolver();
         for (at, provider) in self.providers.iter().enumerate() {
+            let section = format!("dns.providers[{at}]");
+            if let Some(server) = provider.plugin.server() {
+                providers.push(Made::Server(section, server));
+                continue;
+            }
             match provider.plugin.build(&self.base, resolver.as_ref().ok()).await {
-                Ok(provider) => providers.push(provider),
-                Err(flaw) => found.add(flawed(&format!("dns.providers[{at}]"), &flaw)),
+                Ok(provider) => providers.push(Made::Provider(provider)),
+                Err(flaw) => found.add(flawed(&section, &flaw)),
             }
         }
-        let resolver = match resolver {
-            Ok(resolver) => resolver,
-            Err(error) => {
-                if !providers.is_empty() || self.dns.standing_records || self.dns.check_caa {
-                    found.add(Problem::of("dns.resolvers", &error));
+        let is_asked = !providers.is_empty() || self.dns.standing_records || self.dns.check_caa;
+        if let (Err(error), true) = (&resolver, is_asked) {
+            found.add(Problem::of("dns.resolvers", error));
+        }
+        (providers, resolver.ok())
+    }
+
+    /// dns-01 and dns-account-01 by the providers, then dns-persist-01, which needs a person.
+    fn dns_solvers(
+        &self,
+        providers: Vec<Made<'_>>,
+        resolver: &Resolver,
+        store: &Arc<dyn Store>,
+        servers: &mut Vec<Arc<dyn Server>>,
+    ) -> Result<Vec<Arc<dyn ChallengeSolver>>> {
+        let mut ready: Vec<Arc<dyn DnsProvider>> = Vec::new();
+        for made in providers {
+            match made {
+                Made::Provider(provider) => ready.push(provider),
+                Made::Server(section, plugin) => {
+                    let server = plugin.build(store).map_err(|flaw| self.refused(&section, flaw))?;
+                    servers.push(Arc::clone(&server));
+                    ready.push(server);
                 }
-                return Solvers { solvers, caa: None };
             }
-        };
-        let mut providers = providers.into_iter();
-        if let Some(first) = providers.next() {
+        }
+        let mut solvers: Vec<Arc<dyn ChallengeSolver>> = Vec::new();
+        let mut ready = ready.into_iter();
+        if let Some(first) = ready.next() {
             let mut dns = Dns01::with_resolver(first, resolver.clone());
-            for provider in providers {
+            for provider in ready {
                 dns = dns.or(provider);
             }
             if let Some(ttl) = self.dns.ttl {
@@ -177,13 +214,17 @@ impl Config {
             for (domain, name) in &self.dns.aliases {
                 dns = dns.alias(domain.clone(), name.clone());
             }
-            solvers.push(Arc::new(dns.clone()));
-            solvers.push(Arc::new(dns.for_account()));
+            for dns in [dns.clone(), dns.for_account()] {
+                solvers.push(match servers.is_empty() {
+                    true => Arc::new(dns),
+                    false => Arc::new(Serving { dns, servers: servers.clone() }),
+                });
+            }
         }
         if self.dns.standing_records {
             solvers.push(Arc::new(DnsPersist01::with_resolver(resolver.clone())));
         }
-        Solvers { solvers, caa: self.dns.check_caa.then_some(resolver) }
+        Ok(solvers)
     }
 
     fn resolver(&self) -> Result<Resolver> {
@@ -258,6 +299,12 @@ impl Config {
     }
 }
 
+/// A DNS provider, or what makes it out of the store.
+enum Made<'c> {
+    Provider(Arc<dyn DnsProvider>),
+    Server(String, &'c dyn ServerPlugin),
+}
+
 fn flawed(section: &str, flaw: &Flaw) -> Problem {
     let key = if flaw.key.is_empty() { section.to_owned() } else { document::join(section, &flaw.key) };
     Problem::of(key, &flaw.error)
@@ -316,10 +363,10 @@ impl Setup {
         for other in authorities {
             builder = builder.fall_back_to(other);
         }
-        for solver in &self.solvers.solvers {
+        for solver in &self.solvers {
             builder = builder.solver(Arc::clone(solver));
         }
-        if let Some(resolver) = &self.solvers.caa {
+        if let Some(resolver) = &self.caa {
             builder = builder.caa(resolver.clone());
         }
         for deployer in &self.deployers {
@@ -333,8 +380,21 @@ impl Setup {
         builder.build()
     }
 
-    /// Waits for what deployers still have to do. Call it before the program ends.
+    /// Lets the DNS providers that are servers in this program answer from now on, until [`close`](Self::close); else
+    /// they begin with the first challenge. For programs that run for long: others on the same store may rely on them. To
+    /// be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if an address cannot be bound.
+    pub fn listen(&self) -> Result<()> {
+        self.servers.iter().try_for_each(|server| server.listen())
+    }
+
+    /// Waits for what deployers still have to do, and ends DNS servers in this program. Call it before the program ends.
     pub async fn close(&self) {
+        for server in &self.servers {
+            server.end().await;
+        }
         for deployer in &self.deployers {
             deployer.end().await;
         }

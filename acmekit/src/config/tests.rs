@@ -362,6 +362,23 @@ fn what_plug_ins_and_csrs_exclude_is_refused_by_the_text_alone() {
 }
 
 #[test]
+fn a_dns_server_that_nobody_would_find_is_refused_by_its_key() {
+    let section = "[[dns.providers]]\nkind = \"responder\"\nzones = [\"acme.test\"]\n\
+                   name_servers = [\"ns.example.test\"]\nlisten = [\"127.0.0.1:53\"]\n";
+    Config::parse(&with(section), "/base").map_err(|error| error.report()).unwrap();
+    for (right, wrong, key, told) in [
+        ("ns.example.test", "ns.acme.test", "dns.providers[0].addresses", "glue"),
+        ("[\"acme.test\"]", "[]", "dns.providers[0].zones", "no zone"),
+        ("listen =", "contact = \"me\"\nlisten =", "dns.providers[0].contact", "hostmaster@"),
+        ("listen = [\"127.0.0.1:53\"]", "", "dns.providers[0].listen", "listen"),
+    ] {
+        let error = refused(&with(&section.replace(right, wrong)));
+        assert_eq!(said(&error, "key"), Some(key), "{}", error.report());
+        assert!(said(&error, "line").is_some() && error.report().contains(told), "{}", error.report());
+    }
+}
+
+#[test]
 fn what_is_nested_without_end_is_refused_and_overflows_no_stack() {
     let dotted = vec!["a"; 79].join(".");
     for text in [
