@@ -1,5 +1,5 @@
-//! Real servers for tests: [`Pebble`] (an ACME CA), [`Bind`] (DNS with TSIG updates), [`HaProxy`] and
-//! [`Nginx`], each on free loopback ports, in a temporary folder of its own, ended when the value is dropped. And
+//! Real servers for tests: [`Pebble`] (an ACME CA), [`Bind`] (DNS with TSIG updates), [`HaProxy`], [`Nginx`] and
+//! [`Moto`] (AWS), each on free loopback ports, in a temporary folder of its own, ended when the value is dropped. And
 //! ACME clients to run against a CA: [`Certbot`], [`Lego`] and [`Uacme`].
 //!
 //! ```no_run
@@ -20,6 +20,7 @@
 //! | `pebble` | the CA: knobs, what it issued, freeze and restart |
 //! | `bind` | authoritative DNS: zones, TSIG keys, what is in the zone now |
 //! | `haproxy`, `nginx` | the servers that certificates are delivered to |
+//! | `moto` | AWS's APIs: users and their policies, hosted zones, what is in them now |
 //! | `clients` | certbot, lego and uacme: a certificate from its order to its revocation |
 //! | `process` | start, watch, signal and end one server |
 //! | `ports` | ports that no other test process takes meanwhile |
@@ -37,6 +38,7 @@ mod files;
 mod haproxy;
 mod http;
 mod logs;
+mod moto;
 mod nginx;
 mod pebble;
 mod ports;
@@ -51,6 +53,7 @@ pub use error::TestbedError;
 pub use haproxy::{HaProxy, HaProxyBuilder};
 pub use http::HttpResponse;
 pub use logs::log_layer;
+pub use moto::{Moto, MotoKey, MotoRecords};
 pub use nginx::{Nginx, NginxBuilder};
 pub use pebble::{Pebble, PebbleBuilder};
 pub use ports::{Port, free_port};
