@@ -39,8 +39,8 @@
 //! | `[[authorities]]` | [`AuthorityConfig`] | in order: the first is preferred |
 //! | `[store]` | [`StoreConfig`] | `kind = "files"` |
 //! | `[http]` | [`HttpConfig`] | http-01 |
-//! | `[dns]`, `[[dns.providers]]` | [`DnsConfig`], [`ProviderConfig`] | dns-01; `kind = "rfc2136"`, `"cloudflare"` or `"exec"` |
-//! | `[[deployers]]` | [`DeployerConfig`] | `kind = "files"` or `"haproxy"` |
+//! | `[dns]`, `[[dns.providers]]` | [`DnsConfig`], [`ProviderConfig`] | dns-01; `kind` is the feature of any DNS provider |
+//! | `[[deployers]]` | [`DeployerConfig`] | `kind` is the feature of any deployer |
 //! | `[[certificates]]`, `certificates_csv` | [`CertificateConfig`] | one certificate each |
 //! | `[renewal]` | [`RenewalConfig`] | when they are renewed |
 //!
@@ -53,6 +53,9 @@
 
 mod check;
 mod document;
+#[cfg(test)]
+#[cfg(feature = "plug-ins")]
+mod fields;
 mod plugins;
 mod problem;
 mod secret;
@@ -60,15 +63,7 @@ mod sections;
 mod setup;
 mod table;
 #[cfg(test)]
-#[cfg(all(
-    feature = "acme-dns",
-    feature = "cloudflare",
-    feature = "exec",
-    feature = "httpreq",
-    feature = "rfc2136",
-    feature = "files",
-    feature = "haproxy"
-))]
+#[cfg(feature = "plug-ins")]
 mod tests;
 
 use std::path::{Path, PathBuf};

@@ -4,13 +4,14 @@
 //!
 //! | feature | module | what it does |
 //! |---|---|---|
-//! | `acme-dns` | `acme_dns` | dns-01 by an acme-dns server, which CNAMEs lead to |
-//! | `cloudflare` | `cloudflare` | dns-01 in zones at Cloudflare |
-//! | `exec` | `exec` | dns-01 by a program, as lego, certbot and acme.sh run theirs |
-//! | `httpreq` | `httpreq` | dns-01 by any server of lego's HTTP request protocol |
-//! | `rfc2136` | `rfc2136` | dns-01 by dynamic DNS updates signed with TSIG |
-//! | `files` | `files` | PEM files in a folder, switched as a whole, with reload, verify, rollback |
-//! | `haproxy` | `haproxy` | into a running HAProxy by its runtime API |
+//! | `acme-dns` | `acme_dns` | dns-01: an acme-dns server; tells the CNAMEs to set |
+//! | `cloudflare` | `cloudflare` | dns-01: zones at Cloudflare, by an API token that may be for one zone alone |
+//! | `exec` | `exec` | dns-01: a program, as lego's `exec` or certbot's manual hooks, or one of acme.sh's nearly two hundred DNS scripts |
+//! | `httpreq` | `httpreq` | dns-01: any server of lego's HTTP request protocol |
+//! | `rfc2136` | `rfc2136` | dns-01: dynamic updates signed by TSIG: BIND, Knot, PowerDNS, … |
+//! | `files` | `files` | deploys: PEM files in a folder, switched as a whole, with reload, verify, rollback |
+//! | `haproxy` | `haproxy` | deploys: a running HAProxy, by its runtime API, without a reload |
+//! | `plug-ins` | | all of the above |
 //! | `config` | `config` | all of it out of one TOML file |
 //! | `metrics` | [`metrics`](mod@metrics) | expiry, results, latencies and budgets for any recorder of the `metrics` facade; the module lists them all |
 //! | `rsa` | | RSA certificate keys |

@@ -1,6 +1,7 @@
 //! The registry: which kinds of store, DNS provider and deployer there are, and how each is read.
 //!
-//! A new one is a struct with its keys, its `impl` here, and one line in the table of its kind.
+//! A new one is a struct with its keys and its `impl` in a file of its own here, and a line each for `mod` and in the
+//! table of its trait.
 
 use std::fmt;
 use std::path::Path;
@@ -50,7 +51,7 @@ impl From<Error> for Flaw {
 }
 
 /// Connections for an API that these roots, too, may vouch for.
-#[cfg(any(feature = "acme-dns", feature = "httpreq"))]
+#[cfg_attr(not(feature = "plug-ins"), allow(dead_code, reason = "not every plug-in speaks HTTPS"))]
 async fn pool(extra_roots: Option<&Path>, base: &Path) -> Result<acmekit_core::rest::Pool, Flaw> {
     use acmekit_core::rest::Pool;
     let Some(file) = extra_roots else { return Ok(Pool::new()?) };
@@ -90,57 +91,52 @@ pub(super) trait Ending: Deployer {
 }
 
 /// A kind of plug-in, and how its section is read.
-type Kind<P> = (&'static str, for<'t> fn(&mut Document<'t>, Section<'t>) -> Option<Arc<P>>);
+pub(super) struct Kind<P: ?Sized> {
+    /// What `kind` says: the name of the folder and of the feature.
+    pub(super) name: &'static str,
+    read: for<'t> fn(&mut Document<'t>, Section<'t>) -> Option<Arc<P>>,
+    /// Its keys.
+    #[cfg(all(test, feature = "plug-ins"))]
+    pub(super) fields: fn() -> Vec<&'static str>,
+}
 
-const STORES: &[Kind<dyn StorePlugin>] = &[("files", |document, section| {
-    document.read::<file_store::Keys>(section).map(|keys| Arc::new(keys) as _)
-})];
+/// The kind of this name, whose keys are those of a struct.
+macro_rules! kind {
+    ($name:literal => $keys:ty) => {
+        Kind {
+            name: $name,
+            read: |document, section| document.read::<$keys>(section).map(|keys| Arc::new(keys) as _),
+            #[cfg(all(test, feature = "plug-ins"))]
+            fields: super::fields::fields_of::<$keys>,
+        }
+    };
+}
 
-const PROVIDERS: &[Kind<dyn ProviderPlugin>] = &[
-    #[cfg(feature = "acme-dns")]
-    ("acme-dns", |document, section| {
-        document.read::<acme_dns::Keys>(section).map(|keys| Arc::new(keys) as _)
-    }),
-    #[cfg(feature = "cloudflare")]
-    ("cloudflare", |document, section| {
-        document.read::<cloudflare::Keys>(section).map(|keys| Arc::new(keys) as _)
-    }),
-    #[cfg(feature = "exec")]
-    ("exec", |document, section| document.read::<exec::Keys>(section).map(|keys| Arc::new(keys) as _)),
-    #[cfg(feature = "httpreq")]
-    ("httpreq", |document, section| document.read::<httpreq::Keys>(section).map(|keys| Arc::new(keys) as _)),
-    #[cfg(feature = "rfc2136")]
-    ("rfc2136", |document, section| document.read::<rfc2136::Keys>(section).map(|keys| Arc::new(keys) as _)),
-];
+/// The plug-ins of one trait that are in this program, and those that could be.
+macro_rules! kinds {
+    ($kinds:ident, $all:ident: $plugin:ty; $($name:literal => $keys:ty,)+) => {
+        pub(super) const $kinds: &[Kind<$plugin>] = &[$(
+            #[cfg(feature = $name)]
+            kind!($name => $keys),
+        )+];
+        pub(super) const $all: &[&str] = &[$($name),+];
+    };
+}
 
-const DEPLOYERS: &[Kind<dyn DeployerPlugin>] = &[
-    #[cfg(feature = "files")]
-    ("files", |document, section| {
-        document.read::<acmekit_files::Config>(section).map(|keys| Arc::new(keys) as _)
-    }),
-    #[cfg(feature = "haproxy")]
-    ("haproxy", |document, section| {
-        document.read::<acmekit_haproxy::Config>(section).map(|keys| Arc::new(keys) as _)
-    }),
-];
+pub(super) const STORES: &[Kind<dyn StorePlugin>] = &[kind!("files" => file_store::Keys)];
 
-/// Plug-ins that exist, but are not in this program.
-const LEFT_OUT: &[&str] = &[
-    #[cfg(not(feature = "acme-dns"))]
-    "acme-dns",
-    #[cfg(not(feature = "cloudflare"))]
-    "cloudflare",
-    #[cfg(not(feature = "exec"))]
-    "exec",
-    #[cfg(not(feature = "httpreq"))]
-    "httpreq",
-    #[cfg(not(feature = "rfc2136"))]
-    "rfc2136",
-    #[cfg(not(feature = "files"))]
-    "files",
-    #[cfg(not(feature = "haproxy"))]
-    "haproxy",
-];
+kinds! { PROVIDERS, ALL_PROVIDERS: dyn ProviderPlugin;
+    "acme-dns" => acme_dns::Keys,
+    "cloudflare" => cloudflare::Keys,
+    "exec" => exec::Keys,
+    "httpreq" => httpreq::Keys,
+    "rfc2136" => rfc2136::Keys,
+}
+
+kinds! { DEPLOYERS, ALL_DEPLOYERS: dyn DeployerPlugin;
+    "files" => acmekit_files::Config,
+    "haproxy" => acmekit_haproxy::Config,
+}
 
 /// `[store]`: where accounts, journals and certificates are kept. `kind` says which one.
 #[derive(Debug, Clone)]
@@ -155,7 +151,7 @@ pub struct StoreConfig {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ProviderConfig {
-    /// Which provider: `rfc2136`, `cloudflare` or `exec`.
+    /// Which provider: the name of its feature.
     pub kind: String,
     pub(super) plugin: Arc<dyn ProviderPlugin>,
 }
@@ -164,7 +160,7 @@ pub struct ProviderConfig {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct DeployerConfig {
-    /// Which deployer: `files` or `haproxy`.
+    /// Which deployer: the name of its feature.
     pub kind: String,
     /// What certificates call it. Default: its kind.
     pub id: String,
@@ -180,7 +176,7 @@ impl StoreConfig {
 
 impl ProviderConfig {
     pub(super) fn read<'t>(document: &mut Document<'t>, section: Section<'t>) -> Option<Self> {
-        let (kind, plugin) = read(document, section, PROVIDERS, "DNS provider", LEFT_OUT)?;
+        let (kind, plugin) = read(document, section, PROVIDERS, "DNS provider", ALL_PROVIDERS)?;
         Some(Self { kind, plugin })
     }
 }
@@ -192,7 +188,7 @@ impl DeployerConfig {
             Some(id) => Some(document.read::<String>(id)?),
             None => None,
         };
-        let (kind, plugin) = read(document, section, DEPLOYERS, "deployer", LEFT_OUT)?;
+        let (kind, plugin) = read(document, section, DEPLOYERS, "deployer", ALL_DEPLOYERS)?;
         Some(Self { id: id.unwrap_or_else(|| kind.clone()), kind, plugin })
     }
 }
@@ -203,41 +199,28 @@ fn read<'t, P: ?Sized>(
     mut section: Section<'t>,
     kinds: &[Kind<P>],
     what: &str,
-    left_out: &[&str],
+    all: &[&str],
 ) -> Option<(String, Arc<P>)> {
     let key = format!("{}.kind", section.path);
     let Some(kind) = section.take("kind") else {
         let place = document.places.find(&section.path);
-        let known: Vec<&str> = kinds.iter().map(|(name, _)| *name).collect();
+        let known: Vec<&str> = kinds.iter().map(|kind| kind.name).collect();
         let hint = format!("say which {what}: `kind = \"…\"`, one of: {}", known.join(", "));
         document.refuse(missing(key, place).hint(hint));
         return None;
     };
     let kind: String = document.read(kind)?;
-    if let Some((_, reader)) = kinds.iter().find(|(name, _)| *name == kind) {
-        return Some((kind, reader(document, section)?));
+    if let Some(found) = kinds.iter().find(|known| known.name == kind) {
+        return Some((kind, (found.read)(document, section)?));
     }
-    let problem = match left_out.contains(&kind.as_str()) {
+    let problem = match all.contains(&kind.as_str()) {
         true => Problem::new(key, format!("this program was built without the {what} `{kind}`"))
             .hint(format!("build it with acmekit's feature `{kind}`")),
         false => {
-            let known: Vec<String> = kinds.iter().map(|(name, _)| (*name).to_owned()).collect();
+            let known: Vec<String> = kinds.iter().map(|kind| kind.name.to_owned()).collect();
             Problem::new(key, format!("there is no such {what}")).hint(one_of(&kind, &known))
         }
     };
     document.refuse(problem.value(kind));
     None
 }
-
-#[cfg(all(
-    test,
-    feature = "acme-dns",
-    feature = "cloudflare",
-    feature = "exec",
-    feature = "httpreq",
-    feature = "rfc2136"
-))]
-pub(super) use self::{
-    acme_dns::Keys as AcmeDnsKeys, cloudflare::Keys as CloudflareKeys, exec::Keys as ExecKeys,
-    file_store::Keys as FileStoreKeys, httpreq::Keys as HttpReqKeys, rfc2136::Keys as Rfc2136Keys,
-};

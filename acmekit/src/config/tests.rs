@@ -1,23 +1,11 @@
-use std::collections::BTreeSet;
+//! What is refused, and in which words; [`full`] has what the documented example promises.
+
+mod full;
 
 use acmekit_core::ErrorKind;
-use acmekit_core::limits::Limits;
 use proptest::prelude::*;
-use serde::Deserialize;
-use serde::de::{Error as _, Visitor};
-use toml::de::{DeTable, DeValue};
 
 use super::*;
-
-/// The documented example: what is tested is what people copy.
-const FULL: &str = include_str!("../../../examples/from-config/full.toml");
-
-/// Its secrets.
-const SECRETS: [&str; 3] = [
-    "ZXhhbXBsZS1vZi1hLWtleS1mb3ItYWNtZQ",
-    "c2VjcmV0LW9mLXRoZS10c2lnLWtleQ",
-    "made-up-token-of-forty-letters-and-digits",
-];
 
 const SMALL: &str = r#"
 [[authorities]]
@@ -47,143 +35,6 @@ fn refused(text: &str) -> Error {
 
 fn said<'e>(error: &'e Error, name: &str) -> Option<&'e str> {
     error.context().find(|(key, _)| *key == name).map(|(_, value)| value)
-}
-
-#[test]
-fn the_full_example_is_read() {
-    let config = Config::parse(FULL, "/etc/acme").map_err(|error| error.report()).unwrap();
-    let ids: Vec<&str> = config.authorities.iter().filter_map(|authority| authority.id.as_deref()).collect();
-    assert_eq!(ids, ["le", "internal"]);
-    assert_eq!(
-        config.deployers.iter().map(|deployer| deployer.id.as_str()).collect::<Vec<_>>(),
-        ["nginx", "edge"]
-    );
-    assert_eq!((config.providers.len(), config.certificates.len()), (8, 2));
-    assert_eq!(config.renewal.renew_at_life_share, Some(0.66));
-    assert_eq!(
-        config.authorities[0].timeouts.timeouts(),
-        acmekit_core::Timeouts::default(),
-        "they are the defaults"
-    );
-    let (line, _) = config.position("certificates[0].names[1]").unwrap();
-    assert!(FULL.lines().nth(line - 1).unwrap().contains("*.example.com"));
-}
-
-/// Answers the names of a type's fields by being asked for them.
-struct FieldsOf<'f>(&'f mut Vec<&'static str>);
-
-impl<'de> serde::Deserializer<'de> for FieldsOf<'_> {
-    type Error = serde::de::value::Error;
-
-    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
-        Err(Self::Error::custom("no struct"))
-    }
-
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        fields: &'static [&'static str],
-        _: V,
-    ) -> Result<V::Value, Self::Error> {
-        self.0.extend(fields);
-        Err(Self::Error::custom("that is all"))
-    }
-
-    serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct
-        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
-    }
-}
-
-fn fields_of<T: for<'de> Deserialize<'de>>() -> Vec<&'static str> {
-    let mut fields = Vec::new();
-    T::deserialize(FieldsOf(&mut fields)).err();
-    assert!(!fields.is_empty());
-    fields
-}
-
-/// The keys of all tables at a path without indices, such as `deployers.instances`; with `kind`, of those of that kind.
-fn keys_at(table: &DeTable<'_>, path: &[&str], kind: Option<&str>, keys: &mut BTreeSet<String>) {
-    let Some((name, rest)) = path.split_first() else {
-        if kind.is_none() || table.get("kind").and_then(|value| value.get_ref().as_str()) == kind {
-            keys.extend(table.keys().map(|key| key.get_ref().to_string()));
-        }
-        return;
-    };
-    match table.get(*name).map(|value| value.get_ref()) {
-        Some(DeValue::Table(inner)) => keys_at(inner, rest, kind, keys),
-        Some(DeValue::Array(items)) => {
-            for item in items.iter() {
-                if let Some(inner) = item.get_ref().as_table() {
-                    keys_at(inner, rest, kind, keys);
-                }
-            }
-        }
-        _ => {}
-    }
-}
-
-#[test]
-fn the_full_example_has_every_field_of_every_type() {
-    // With the alternatives, which are comments.
-    let is_alternative =
-        |line: &str| line.strip_prefix('#').is_some_and(|rest| rest.starts_with(char::is_alphabetic));
-    let lines = FULL.lines().map(|line| if is_alternative(line) { &line[1..] } else { line });
-    let text = lines.collect::<Vec<_>>().join("\n");
-    let root = DeTable::parse(&text).unwrap();
-    let wanted: Vec<(&str, Option<&str>, Vec<&str>)> = vec![
-        ("", None, KEYS.to_vec()),
-        ("authorities", None, fields_of::<AuthorityConfig>()),
-        ("authorities.eab", None, fields_of::<EabConfig>()),
-        ("authorities.timeouts", None, fields_of::<TimeoutsConfig>()),
-        ("authorities.limits", None, fields_of::<Limits>()),
-        ("store", Some("files"), fields_of::<plugins::FileStoreKeys>()),
-        ("http", None, fields_of::<HttpConfig>()),
-        ("dns", None, fields_of::<DnsConfig>()),
-        ("dns.providers", Some("rfc2136"), fields_of::<plugins::Rfc2136Keys>()),
-        ("dns.providers", Some("cloudflare"), fields_of::<plugins::CloudflareKeys>()),
-        ("dns.providers", Some("exec"), fields_of::<plugins::ExecKeys>()),
-        ("dns.providers", Some("acme-dns"), fields_of::<plugins::AcmeDnsKeys>()),
-        ("dns.providers", Some("httpreq"), fields_of::<plugins::HttpReqKeys>()),
-        ("deployers", Some("files"), fields_of::<acmekit_files::Config>()),
-        ("deployers", Some("haproxy"), fields_of::<acmekit_haproxy::Config>()),
-        ("deployers", Some("haproxy"), vec!["kind", "id"]),
-        ("deployers.instances", None, fields_of::<acmekit_haproxy::Instance>()),
-        ("deployers.instances.crt_list", None, fields_of::<acmekit_haproxy::CrtList>()),
-        ("certificates", None, fields_of::<CertificateConfig>()),
-        ("renewal", None, fields_of::<RenewalConfig>()),
-    ];
-    for (path, kind, fields) in wanted {
-        let mut there = BTreeSet::new();
-        let parts: Vec<&str> = path.split('.').filter(|part| !part.is_empty()).collect();
-        keys_at(root.get_ref(), &parts, kind, &mut there);
-        for field in fields {
-            assert!(there.contains(field), "full.toml shows no `{field}` in [{path}]");
-        }
-    }
-}
-
-#[test]
-fn every_alternative_of_the_full_example_can_be_taken() {
-    for (taken, instead_of) in [
-        ("key_file = \"secrets/zerossl.key\"", "key = "),
-        ("key_env = \"ZEROSSL_EAB_KEY\"", "key = "),
-        ("listen = \"[::]:80\"", "webroot = "),
-        ("wait = \"2 min\"", ""),
-        ("secret_file = \"secrets/tsig.secret\"", "secret = "),
-        ("secret_env = \"TSIG_SECRET\"", "secret = "),
-        ("token_file = \"secrets/cloudflare.token\"", "token = "),
-        ("password_file = \"secrets/httpreq.password\"", "password = "),
-        ("password_env = \"HTTPREQ_PASSWORD\"", "password = "),
-        ("token_env = \"CF_DNS_API_TOKEN\"", "token = "),
-    ] {
-        assert!(FULL.contains(&format!("\n#{taken}")), "{taken}");
-        let mut text = FULL.replace(&format!("\n#{taken}"), &format!("\n{taken}"));
-        if !instead_of.is_empty() {
-            text = text.replace(&format!("\n{instead_of}"), "\n# ");
-        }
-        Config::parse(&text, "/etc/acme").map_err(|error| format!("{taken}: {}", error.report())).unwrap();
-    }
 }
 
 #[test]
@@ -338,13 +189,24 @@ fn a_secret_is_given_once_and_never_shown() {
         let report = refused(&text).report();
         assert!(!report.contains("470811") && report.contains("authorities[0].eab"), "{report}");
     }
-    for (kind, wrong) in [("cloudflare", "token"), ("httpreq", "password"), ("rfc2136", "secret")] {
+    for (kind, wrong) in
+        plugins::PROVIDERS.iter().flat_map(|kind| secrets_of(kind).into_iter().map(|key| (kind.name, key)))
+    {
         let wrong = format!("[[dns.providers]]\nkind = \"{kind}\"\n{wrong} = [\"S3CR3T470811\"]\n");
         let report = refused(&with(&wrong)).report();
         assert!(!report.contains("470811") && report.contains("dns.providers[0]"), "{report}");
     }
     let config = Config::parse(&eab("key = \"S3CR3T\""), "/base").unwrap();
     assert!(!format!("{config:?}").contains("S3CR3T"));
+}
+
+/// The keys of a provider that may be given in a file or a variable instead: its secrets.
+fn secrets_of(kind: &plugins::Kind<dyn plugins::ProviderPlugin>) -> Vec<&'static str> {
+    let fields = (kind.fields)();
+    let elsewhere = |key: &&str| {
+        fields.contains(&format!("{key}_file").as_str()) && fields.contains(&format!("{key}_env").as_str())
+    };
+    fields.iter().copied().filter(elsewhere).collect()
 }
 
 #[tokio::test]
@@ -521,62 +383,8 @@ fn who_wants_an_rsa_key_is_told_which_feature_is_missing() {
     assert!(problems.iter().any(|problem| problem.to_string().contains("feature `rsa`")), "{problems:?}");
 }
 
-/// One change as a hand slips: something cut out, doubled, or put in.
-fn slips() -> impl Strategy<Value = Vec<(usize, usize, Slip)>> {
-    let slip = prop_oneof![
-        Just(Slip::Cut),
-        Just(Slip::Double),
-        proptest::sample::select(vec![
-            "\"", "[", "]", "]]\n", "=", "\n", "#", ".", "{", "}", ",", "'''", "\u{e4}", "\0", "9", "-"
-        ])
-        .prop_map(Slip::Insert),
-    ];
-    proptest::collection::vec((0..FULL.len(), 0..40_usize, slip), 1..4)
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Slip {
-    Cut,
-    Double,
-    Insert(&'static str),
-}
-
-fn slipped(text: &mut String, at: usize, length: usize, slip: Slip) {
-    let floor = |mut at: usize| {
-        at = at.min(text.len());
-        while !text.is_char_boundary(at) {
-            at -= 1;
-        }
-        at
-    };
-    let (start, end) = (floor(at), floor(at + length));
-    match slip {
-        Slip::Cut => text.replace_range(start..end, ""),
-        Slip::Double => {
-            let twice = text[start..end].repeat(2);
-            text.replace_range(start..end, &twice);
-        }
-        Slip::Insert(what) => text.insert_str(start, what),
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
-
-    #[test]
-    fn no_slip_of_the_hand_makes_it_panic_or_show_a_secret(slips in slips()) {
-        let mut text = FULL.to_owned();
-        for (at, length, slip) in slips {
-            slipped(&mut text, at, length, slip);
-        }
-        if let Err(error) = Config::parse(&text, "/etc/acme") {
-            let shown = format!("{} {error:?}", error.report());
-            prop_assert_eq!(error.kind(), ErrorKind::Config);
-            for secret in SECRETS {
-                prop_assert!(!shown.contains(&secret[..12]), "{}", shown);
-            }
-        }
-    }
 
     #[test]
     fn no_text_makes_it_panic(text in "\\PC{0,200}", octets in proptest::collection::vec(any::<u8>(), 0..200)) {
