@@ -229,9 +229,9 @@ async fn exchange(port: &Port, head: String, body: &str) -> Result<(u16, String)
         stream.write_all((head + body).as_bytes()).await.map_err(TestbedError::io(what))?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.map_err(TestbedError::io(what))?;
-        Ok(String::from_utf8_lossy(&answer).into_owned())
+        Ok::<_, TestbedError>(String::from_utf8_lossy(&answer).into_owned())
     };
-    let answer: String = timeout(WITHIN, asked).await.map_err(|_| TestbedError::NotReady {
+    let answer = timeout(WITHIN, asked).await.map_err(|_| TestbedError::NotReady {
         what: "moto answers".to_owned(),
         waited: WITHIN,
         log: String::new(),

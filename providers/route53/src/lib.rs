@@ -43,10 +43,14 @@
 //! Adding waits until Route 53 says `INSYNC`, which takes up to a minute; removing does not wait.
 //!
 //! # The SDK
-//! Its environment and files count: `AWS_PROFILE`, `AWS_ENDPOINT_URL_ROUTE_53`, `AWS_MAX_ATTEMPTS` is
-//! ours. Nothing is read before the first call, and nothing sent. It trusts the system's root certificates,
-//! or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name; it does not read `AWS_CA_BUNDLE`. It logs
-//! nothing, because at trace it would log session tokens.
+//! Its environment and files count, as `AWS_PROFILE` and `AWS_ENDPOINT_URL_ROUTE_53`; but how often a
+//! request is made, how long it may take, and the region are set here. Nothing is read before the first
+//! call, and nothing sent. It trusts the system's root certificates, or those that `SSL_CERT_FILE` and
+//! `SSL_CERT_DIR` name; it does not read `AWS_CA_BUNDLE`. HTTPS goes through the proxy that `HTTPS_PROXY`
+//! or `ALL_PROXY` names, unless `NO_PROXY` has the host. The SDK logs nothing, because at trace it would
+//! log session tokens.
+//!
+//! This crate needs Rust 1.94.1, as the SDK does.
 //!
 //! # Errors
 //! | AWS says | error | because |
