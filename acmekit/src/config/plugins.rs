@@ -28,6 +28,8 @@ mod haproxy;
 mod httpreq;
 #[cfg(feature = "rfc2136")]
 mod rfc2136;
+#[cfg(feature = "route53")]
+mod route53;
 
 /// What a plug-in refuses: which of its keys, and why.
 #[derive(Debug)]
@@ -131,6 +133,7 @@ kinds! { PROVIDERS, ALL_PROVIDERS: dyn ProviderPlugin;
     "exec" => exec::Keys,
     "httpreq" => httpreq::Keys,
     "rfc2136" => rfc2136::Keys,
+    "route53" => route53::Keys,
 }
 
 kinds! { DEPLOYERS, ALL_DEPLOYERS: dyn DeployerPlugin;
