@@ -20,7 +20,7 @@
 //! | `pebble` | the CA: knobs, what it issued, freeze and restart |
 //! | `bind` | authoritative DNS: zones, TSIG keys, what is in the zone now |
 //! | `haproxy`, `nginx` | the servers that certificates are delivered to |
-//! | `moto` | AWS's APIs: users and their policies, hosted zones, what is in them now |
+//! | `moto` | Route 53: hosted zones, what is in them now |
 //! | `clients` | certbot, lego and uacme: a certificate from its order to its revocation |
 //! | `process` | start, watch, signal and end one server |
 //! | `ports` | ports that no other test process takes meanwhile |
@@ -53,7 +53,7 @@ pub use error::TestbedError;
 pub use haproxy::{HaProxy, HaProxyBuilder};
 pub use http::HttpResponse;
 pub use logs::log_layer;
-pub use moto::{Moto, MotoKey, MotoRecords};
+pub use moto::{Moto, MotoRecords};
 pub use nginx::{Nginx, NginxBuilder};
 pub use pebble::{Pebble, PebbleBuilder};
 pub use ports::{Port, free_port};

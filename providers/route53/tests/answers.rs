@@ -23,13 +23,19 @@ fn throttling() -> Answer {
 }
 
 fn prior() -> Answer {
-    error(400, "PriorRequestNotComplete", "The request was rejected because Route 53 was still processing a prior request.")
+    error(
+        400,
+        "PriorRequestNotComplete",
+        "The request was rejected because Route 53 was still processing a prior request.",
+    )
 }
 
 #[tokio::test]
 async fn what_is_throttled_is_made_again() {
     let fake = Fake::start().await;
-    for answer in [throttling(), prior(), error(503, "ServiceUnavailable", "try again"), Answer::html(502, "<html>")] {
+    for answer in
+        [throttling(), prior(), error(503, "ServiceUnavailable", "try again"), Answer::html(502, "<html>")]
+    {
         fake.api.fail(CHANGE, Fault::Instead(answer));
         let provider = fake.provider();
         add(&provider).await.unwrap();
@@ -94,7 +100,8 @@ async fn a_server_that_falls_silent_misses_the_deadline() {
 #[tokio::test]
 async fn nobody_there_is_unavailable() {
     let port = acmekit_testbed::free_port().unwrap();
-    let config = Config::new(Credential::keys(KEY_ID, SECRET)).with_endpoint(format!("http://{}", port.addr()));
+    let config =
+        Config::new(Credential::keys(KEY_ID, SECRET)).with_endpoint(format!("http://{}", port.addr()));
     let error = add(&Route53::new(config).unwrap()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.report());
     assert!(error.hint().is_some());

@@ -19,7 +19,9 @@ async fn keys_and_tokens_are_shown_nowhere_even_at_trace() {
     let record = TxtRecord::new("_acme-challenge.deep.example.test".parse().unwrap(), "value");
     let mut shown = String::new();
     let role = Role::new("arn:aws:iam::123456789012:role/acme").with_session_name("renewals");
-    for (secret, external_id) in [(WRONG, None), (SECRET, None), (SECRET, Some("the-id")), (SECRET, Some("wrong"))] {
+    for (secret, external_id) in
+        [(WRONG, None), (SECRET, None), (SECRET, Some("the-id")), (SECRET, Some("wrong"))]
+    {
         let mut config = fake.config_with(secret);
         config.sts_endpoint = Some(fake.api.url());
         config.role = external_id.map(|id| role.clone().with_external_id(id));

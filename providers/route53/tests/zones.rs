@@ -41,7 +41,10 @@ async fn two_public_zones_of_one_name_are_told_and_an_id_decides() {
     let shown = error.to_string();
     assert!(shown.contains(ZONE) && shown.contains("Z0SECOND"), "{shown}");
     assert!(error.hint().unwrap().contains("hosted_zone_id"));
-    assert_eq!(fake.provider().zone(&name("www.example.test")).await.unwrap().unwrap().name, name("example.test"));
+    assert_eq!(
+        fake.provider().zone(&name("www.example.test")).await.unwrap().unwrap().name,
+        name("example.test")
+    );
 
     let provider = Route53::new(fake.config().with_hosted_zone_id("Z0SECOND")).unwrap();
     let found = provider.zone(&name("www.deep.example.test")).await.unwrap().unwrap();
@@ -92,10 +95,16 @@ async fn a_name_outside_the_zone_is_not_sent() {
 #[tokio::test]
 async fn a_policy_without_list_hosted_zones_is_told_with_what_it_needs() {
     let fake = Fake::start().await;
-    let said = "User: arn:aws:iam::123456789012:user/acme is not authorized to perform: route53:ListHostedZones";
+    let said =
+        "User: arn:aws:iam::123456789012:user/acme is not authorized to perform: route53:ListHostedZones";
     fake.api.fail("GET", Fault::Instead(error(403, "AccessDenied", said)));
     let error = fake.provider().zone(&name("www.example.test")).await.unwrap_err();
-    assert_eq!((error.kind(), error.vendor_code()), (ErrorKind::Auth, Some("AccessDenied")), "{}", error.report());
+    assert_eq!(
+        (error.kind(), error.vendor_code()),
+        (ErrorKind::Auth, Some("AccessDenied")),
+        "{}",
+        error.report()
+    );
     assert!(error.message().contains(said) && error.hint().unwrap().contains("hosted_zone_id"));
     assert_eq!(fake.api.count(""), 1, "it was repeated");
 }

@@ -83,7 +83,11 @@ impl ProviderPlugin for Keys {
         if self.access_key_id.is_some() {
             self.secret().check().map_err(Flaw::at(self.secret().key()))?;
             if self.profile.is_some() {
-                return refuse("profile", "a profile and an access key exclude each other", "keep one of the two");
+                return refuse(
+                    "profile",
+                    "a profile and an access key exclude each other",
+                    "keep one of the two",
+                );
             }
         } else if self.has_secret() {
             return refuse(
@@ -92,7 +96,8 @@ impl ProviderPlugin for Keys {
                 "set `access_key_id`, too, or leave the key out: then the AWS SDK looks for a credential",
             );
         }
-        let role = [("role_session_name", &self.role_session_name), ("role_external_id", &self.role_external_id)];
+        let role =
+            [("role_session_name", &self.role_session_name), ("role_external_id", &self.role_external_id)];
         match role.iter().find(|(_, value)| value.is_some()) {
             Some((key, _)) if self.role_arn.is_none() => {
                 refuse(key, "this means nothing without a role", "set `role_arn`, too, or leave it out")
