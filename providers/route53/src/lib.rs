@@ -256,29 +256,31 @@ impl Shared {
 
     /// Waits until all of Route 53's servers have the change.
     async fn in_sync(&self, op: &'static str, change: &Change, deadline: Deadline) -> Result<()> {
-        let (mut state, mut pause) = (change.in_sync, POLLS.0);
-        while !state {
+        let mut pause = POLLS.0;
+        loop {
             if pause >= deadline.remaining() {
                 return Err(deadline
                     .missed(op, "wait for INSYNC")
                     .with("change", &change.id)
                     .with_hint("Route 53 has taken the change, and is slow: see the AWS Health Dashboard"));
             }
+            // In any case: whoever is just about to overwrite the record shall have done so.
             deadline.sleep(pause).await;
             pause = pause.mul_f64(1.5).min(POLLS.1);
-            state = match self.api.is_in_sync(op, &change.id, deadline).await {
-                Ok(state) => state,
+            if change.in_sync {
+                return Ok(());
+            }
+            match self.api.is_in_sync(op, &change.id, deadline).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
                 Err(error) if matches!(error.kind(), ErrorKind::Auth | ErrorKind::NotFound) => {
                     tracing::warn!(%error, "whether Route 53's servers have the value cannot be seen; going on");
                     return Ok(());
                 }
-                Err(error) if matches!(error.kind(), ErrorKind::RateLimited | ErrorKind::Unavailable) => {
-                    false
-                }
+                Err(error) if matches!(error.kind(), ErrorKind::RateLimited | ErrorKind::Unavailable) => {}
                 Err(error) => return Err(error),
-            };
+            }
         }
-        Ok(())
     }
 
     async fn add(&self, zone: &Zone, record: &TxtRecord, deadline: Deadline) -> Result<RecordHandle> {
