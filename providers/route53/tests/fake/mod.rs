@@ -230,7 +230,8 @@ fn serve(asked: &Asked, state: &mut State) -> Answer {
     let query = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
     let path = path.trim_end_matches('/').strip_prefix("/2013-04-01/").unwrap_or_default();
     let known = |id: &str| state.zones.iter().any(|(zone, ..)| zone == id);
-    match (asked.method.as_str(), *path.split('/').collect::<Vec<_>>()) {
+    let segments: Vec<&str> = path.split('/').collect();
+    match (asked.method.as_str(), segments.as_slice()) {
         ("GET", ["hostedzone"]) => {
             let from = query("marker")
                 .map_or(0, |marker| state.zones.iter().position(|zone| zone.0 == marker).unwrap());
@@ -240,7 +241,7 @@ fn serve(asked: &Asked, state: &mut State) -> Answer {
             error(404, "NoSuchHostedZone", &format!("No hosted zone found with ID: {id}"))
         }
         ("GET", ["hostedzone", id]) => {
-            xml::get_hosted_zone(state.zones.iter().find(|zone| zone.0 == id).unwrap())
+            xml::get_hosted_zone(state.zones.iter().find(|zone| zone.0 == *id).unwrap())
         }
         ("GET", ["hostedzone", id, "rrset"]) => {
             let (name, kind) = (query("name").unwrap(), query("type").unwrap());
