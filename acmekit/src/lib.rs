@@ -45,6 +45,8 @@ pub use acmekit_responder as responder;
 /// DNS-01 by dynamic updates (RFC 2136) signed with TSIG.
 #[cfg(feature = "rfc2136")]
 pub use acmekit_rfc2136 as rfc2136;
+#[cfg(feature = "route53")]
+pub use acmekit_route53 as route53;
 
 /// PEM files in a folder, switched as a whole.
 #[cfg(feature = "files")]

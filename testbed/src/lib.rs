@@ -1,5 +1,6 @@
-//! Real servers for tests: [`Pebble`] (an ACME CA), [`Bind`], [`Knot`] and [`PowerDns`] (DNS with TSIG updates), [`HaProxy`] and
-//! [`Nginx`], each on free loopback ports, in a temporary folder of its own, ended when the value is dropped. And
+//! Real servers for tests: [`Pebble`] (an ACME CA), [`Bind`], [`Knot`] and [`PowerDns`] (DNS with TSIG updates), [`HaProxy`],
+//! [`Nginx`] and [`Moto`] (AWS), each on free loopback ports, in a temporary folder of its own, ended when the value is
+//! dropped. And
 //! ACME clients to run against a CA: [`Certbot`], [`Lego`] and [`Uacme`].
 //!
 //! ```no_run
@@ -22,6 +23,7 @@
 //! | `knot`, `power_dns` | two more that take updates, each with habits of its own |
 //! | `dns_client` | questions, zone transfers and updates behind the back of the code under test |
 //! | `haproxy`, `nginx` | the servers that certificates are delivered to |
+//! | `moto` | Route 53: hosted zones, what is in them now |
 //! | `clients` | certbot, lego and uacme: a certificate from its order to its revocation |
 //! | `process` | start, watch, signal and end one server |
 //! | `ports` | ports that no other test process takes meanwhile |
@@ -41,6 +43,7 @@ mod haproxy;
 mod http;
 mod knot;
 mod logs;
+mod moto;
 mod nginx;
 mod pebble;
 mod ports;
@@ -58,6 +61,7 @@ pub use haproxy::{HaProxy, HaProxyBuilder};
 pub use http::HttpResponse;
 pub use knot::Knot;
 pub use logs::log_layer;
+pub use moto::{Moto, MotoRecords};
 pub use nginx::{Nginx, NginxBuilder};
 pub use pebble::{Pebble, PebbleBuilder};
 pub use ports::{Port, free_loopback, free_port};

@@ -30,6 +30,8 @@ mod httpreq;
 mod responder;
 #[cfg(feature = "rfc2136")]
 mod rfc2136;
+#[cfg(feature = "route53")]
+mod route53;
 
 /// What a plug-in refuses: which of its keys, and why.
 #[derive(Debug)]
@@ -160,6 +162,7 @@ kinds! { PROVIDERS, ALL_PROVIDERS: dyn ProviderPlugin;
     "httpreq" => httpreq::Keys,
     "responder" => acmekit_responder::Config,
     "rfc2136" => rfc2136::Keys,
+    "route53" => route53::Keys,
 }
 
 kinds! { DEPLOYERS, ALL_DEPLOYERS: dyn DeployerPlugin;
