@@ -111,8 +111,11 @@ struct Shared {
     config: Config,
     api: Api,
     only: OnceCell<Zone>,
-    turns: std::sync::Mutex<HashMap<(String, DnsName), Weak<Mutex<()>>>>,
+    turns: std::sync::Mutex<HashMap<Place, Weak<Mutex<()>>>>,
 }
+
+/// The id of a zone, and a name in it.
+type Place = (String, DnsName);
 
 impl fmt::Debug for Route53 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -73,7 +73,8 @@ pub(crate) fn batch(
     }
     let mut values: Vec<ResourceRecord> = Vec::new();
     for there in found.iter().flat_map(ResourceRecordSet::resource_records) {
-        if !values.contains(there) && !(wish == Wish::Gone && is(there, &record.value)) {
+        let goes = wish == Wish::Gone && is(there, &record.value);
+        if !goes && !values.contains(there) {
             values.push(there.clone());
         }
     }
@@ -161,7 +162,7 @@ mod tests {
         let found = set(3600, &others);
         let with = [others.to_vec(), vec!["\"v\""]].concat();
         assert_eq!(
-            changes(&[found.clone()], "v", Wish::There, 0),
+            changes(std::slice::from_ref(&found), "v", Wish::There, 0),
             [told("DELETE", 3600, &others), told("CREATE", 3600, &with)]
         );
         assert_eq!(
