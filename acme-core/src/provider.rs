@@ -17,7 +17,8 @@ use crate::{DnsName, Result};
 /// # The typical mistake
 /// Setting the whole RRset. `example.com` and `*.example.com` share the name
 /// `_acme-challenge.example.com`, and another program may keep a value there too: `add_txt`
-/// **adds one value**, `remove_txt` **removes exactly that value**.
+/// **adds one value**, `remove_txt` **removes exactly that value**. An API that has nothing but whole
+/// RRsets is read, written and read again: `acmekit-desec` shows how.
 ///
 /// # All methods
 /// *Must not* show a credential in an error or in `Debug` (D10), and *must* bear being called at
@@ -53,7 +54,8 @@ pub trait DnsProvider: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// `Auth` (credential refused, or not for this name), `NotFound` (zone gone),
-    /// `RateLimited` with the vendor's time, `Unavailable`, `Timeout`, `Protocol`.
+    /// `RateLimited` with the vendor's time, `Unavailable`, `Timeout`, `Protocol`. dns-01 makes
+    /// no call a second time.
     async fn add_txt(&self, zone: &Zone, record: &TxtRecord) -> Result<RecordHandle>;
 
     /// Removes exactly the value the handle names.
@@ -73,7 +75,8 @@ pub trait DnsProvider: fmt::Debug + Send + Sync {
 pub struct ProviderLimits {
     /// How many calls may be under way at once (default 4); dns-01 lets the others wait their turn.
     pub concurrency: usize,
-    /// The smallest TTL the vendor accepts (default none).
+    /// The smallest TTL the vendor accepts (default none); records come with no smaller one. Where it
+    /// differs by zone, the smallest of all: the provider raises it.
     pub min_ttl: Duration,
     /// How long one call may take (default 60 s).
     pub call_timeout: Duration,

@@ -12,7 +12,7 @@
 //! - **Repeats.** A `GET` that meets [`Unavailable`](ErrorKind::Unavailable) or
 //!   [`RateLimited`](ErrorKind::RateLimited) is made up to three times, as far as the deadline and
 //!   the vendor's `Retry-After` allow. Anything else is made once: whether a write whose answer was
-//!   lost has been done, only the caller can find out.
+//!   lost has been done, only the caller can find out. One that met `RateLimited` has not been done.
 //! - **Secrets.** Credentials are marked as such, and are in no error, `Debug` output or span, even
 //!   if the vendor repeats them in its own words.
 //!
@@ -143,6 +143,7 @@ pub struct Client {
     timeout: Duration,
     refusals: Arc<Refusals>,
     text: bool,
+    slash: bool,
     clock: Arc<dyn Clock>,
 }
 
@@ -163,6 +164,7 @@ impl Client {
             timeout: Duration::from_secs(30),
             refusals: Arc::new(|_, _| None),
             text: false,
+            slash: false,
             clock: Arc::new(SystemClock::default()),
         })
     }
@@ -172,7 +174,16 @@ impl Client {
     /// # Errors
     /// [`ErrorKind::Config`] if the token is empty or has characters that no header may have.
     pub fn with_bearer(self, token: &Secret<String>) -> Result<Self> {
-        let value = Secret::new(format!("Bearer {}", token.expose()));
+        self.with_authorization("Bearer", token)
+    }
+
+    /// Sends `Authorization: <scheme> <token>` with each request: for vendors whose scheme is
+    /// `Token`, `sso-key` or another of their own.
+    ///
+    /// # Errors
+    /// As [`with_bearer`](Self::with_bearer).
+    pub fn with_authorization(self, scheme: &'static str, token: &Secret<String>) -> Result<Self> {
+        let value = Secret::new(format!("{scheme} {}", token.expose()));
         self.secret_header(AUTHORIZATION, &value, token)
     }
 
@@ -251,6 +262,13 @@ impl Client {
         self
     }
 
+    /// Ends each path with `/`: for vendors that redirect a path without, which is not followed.
+    #[must_use]
+    pub fn with_trailing_slash(mut self) -> Self {
+        self.slash = true;
+        self
+    }
+
     /// Says what the vendor's words mean. `read` gets status and body of each answer that is JSON
     /// (or [text](Self::with_text_answers)), and says whether it is a refusal: also with status 200, for vendors that refuse so.
     #[must_use]
@@ -270,9 +288,10 @@ impl Client {
     }
 
     /// A request below the base URL: `&["zones", id]` is `/zones/<id>`. Each segment is encoded, so
-    /// that none can lead elsewhere. `op` names the operation in errors: `"cloudflare.zone"`.
+    /// that none can lead elsewhere, and none may be empty: see
+    /// [`with_trailing_slash`](Self::with_trailing_slash). `op` names the operation in errors: `"cloudflare.zone"`.
     pub fn request(&self, op: &'static str, method: Method, path: &[&str]) -> Request<'_> {
-        let url = address::below(&self.base, op, path);
+        let url = address::below(&self.base, op, path, self.slash);
         Request { client: self, op, method, url, body: Ok(None), deadline: None }
     }
 }

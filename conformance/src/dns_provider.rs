@@ -10,7 +10,9 @@ use acmekit_core::{DnsName, DnsProvider, RecordHandle, TxtRecord, Zone, async_tr
 /// What the suite runs on: a provider, the server behind it, and a way to ask that server.
 #[async_trait]
 pub trait Subject: Send + Sync {
-    /// The provider.
+    /// The provider. It is asked for at each call: with a clone of one, D11 has its writers in one
+    /// process; with a new one each time, as if each were a process of its own. A provider that
+    /// serialises its writes shows both.
     fn provider(&self) -> Arc<dyn DnsProvider>;
 
     /// A provider made anew from the same configuration, as after a restart.

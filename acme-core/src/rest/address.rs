@@ -33,8 +33,8 @@ pub(super) fn base(text: &str) -> Result<Url> {
     }
 }
 
-/// The URL of these segments below the base.
-pub(super) fn below(base: &Url, op: &'static str, path: &[&str]) -> Result<Url> {
+/// The URL of these segments below the base, with a slash at the end or without.
+pub(super) fn below(base: &Url, op: &'static str, path: &[&str], slash: bool) -> Result<Url> {
     let mut url = base.clone();
     // A URL takes these for steps, and drops them.
     if let Some(segment) = path.iter().find(|segment| matches!(**segment, "" | "." | "..")) {
@@ -43,7 +43,7 @@ pub(super) fn below(base: &Url, op: &'static str, path: &[&str]) -> Result<Url> 
             .with_hint("an id is missing or is none"));
     }
     if let Ok(mut segments) = url.path_segments_mut() {
-        segments.pop_if_empty().extend(path);
+        segments.pop_if_empty().extend(path).extend(slash.then_some(""));
     }
     Ok(url)
 }

@@ -88,6 +88,24 @@ async fn a_request_is_what_was_asked_for_and_no_part_of_its_path_leads_elsewhere
 }
 
 #[tokio::test]
+async fn a_vendor_has_its_own_scheme_and_a_slash_at_the_end_where_it_wants_them() {
+    let refused = r#"{"said":"no t0ken"}"#;
+    let server =
+        Server::answering([json_answer("200 OK", "[]"), json_answer("403 Forbidden", refused)]).await;
+    let client = server.client().with_authorization("Token", &"t0ken".into()).unwrap().with_trailing_slash();
+    let client = client
+        .with_refusals(|_, body| Some(Refusal::new(String::from_utf8_lossy(body))).filter(|_| body != b"[]"));
+    client.request("test", Method::GET, &["a", "@"]).query("q", "1").done().await.unwrap();
+    let error = client.request("test", Method::GET, &["a", ""]).done().await.unwrap_err();
+    assert_eq!((error.kind(), server.requests().len()), (ErrorKind::Config, 1), "{}", error.report());
+    let error = client.request("test", Method::GET, &["a"]).done().await.unwrap_err();
+    assert!(error.to_string().contains("no …") && !error.report().contains("t0ken"), "{}", error.report());
+    let request = server.requests().remove(0);
+    assert!(request.starts_with("GET /v1/a/@/?q=1 HTTP/1.1\r\n"), "{request}");
+    assert!(request.contains("\r\nauthorization: Token t0ken\r\n"), "{request}");
+}
+
+#[tokio::test]
 async fn the_status_decides_what_an_answer_is() {
     for (status, kind, retry) in [
         ("400 Bad Request", ErrorKind::Protocol, Retry::Never),

@@ -17,6 +17,8 @@ use super::problem::Problem;
 mod acme_dns;
 #[cfg(feature = "cloudflare")]
 mod cloudflare;
+#[cfg(feature = "desec")]
+mod desec;
 #[cfg(feature = "exec")]
 mod exec;
 mod file_store;
@@ -158,6 +160,7 @@ pub(super) const STORES: &[Kind<dyn StorePlugin>] = &[kind!("files" => file_stor
 kinds! { PROVIDERS, ALL_PROVIDERS: dyn ProviderPlugin;
     "acme-dns" => acme_dns::Keys,
     "cloudflare" => cloudflare::Keys,
+    "desec" => desec::Keys,
     "exec" => exec::Keys,
     "httpreq" => httpreq::Keys,
     "responder" => acmekit_responder::Config,
