@@ -24,6 +24,9 @@ use crate::{DnsName, Result};
 /// *Must not* show a credential in an error or in `Debug` (D10), and *must* bear being called at
 /// the same time: eight values added at once at one name are all there afterwards (D11).
 ///
+/// Whatever name of the zone it is, however deep, and whatever the value, to the octet. (D13, D14) A future may be
+/// dropped at any moment, and a provider must be of use after that. (D16)
+///
 /// # Wrappers
 /// `Arc<T>`, `Box<T>` and every decorator forward all methods, also those with a default. (D12)
 #[async_trait]
@@ -38,7 +41,7 @@ pub trait DnsProvider: fmt::Debug + Send + Sync {
 
     /// Finds the zone of this provider that holds `name`: the longest one of which `name` is part.
     ///
-    /// *Must* answer `None`, not an error, when no zone fits. *Must not* change anything. (D1, D2)
+    /// *Must* answer `None`, not an error, when no zone fits. *Must not* change anything. (D1, D2, D15)
     ///
     /// # Errors
     /// `Auth` if the credential is refused, `Unavailable`/`Timeout` if the vendor cannot be reached.

@@ -11,6 +11,7 @@
 //! | `httpreq` | `httpreq` | dns-01: any server of lego's HTTP request protocol |
 //! | `responder` | `responder` | dns-01: an own authoritative DNS server in the program, for zones that challenges are delegated to |
 //! | `rfc2136` | `rfc2136` | dns-01: dynamic updates signed by TSIG: BIND, Knot, PowerDNS, … |
+//! | `route53` | `route53` | dns-01: hosted zones at AWS Route 53 |
 //! | `files` | `files` | deploys: PEM files in a folder, switched as a whole, with reload, verify, rollback |
 //! | `haproxy` | `haproxy` | deploys: a running HAProxy, by its runtime API, without a reload |
 //! | `plug-ins` | | all of the above |

@@ -265,6 +265,80 @@ pub async fn d12_it_works_behind_pointers(subject: &dyn Subject) {
     expect(subject, "D12", &at, &[]).await;
 }
 
+/// D13: a value is kept to the octet, also one that looks like an option of a program, and two that differ in case alone.
+pub async fn d13_values_are_kept_to_the_octet(subject: &dyn Subject) {
+    let at = name(subject, "d13");
+    let values = [
+        "-Fo0bar_AbCdEfGhIjKlMnOpQrStUvWxYz-12345678",
+        "-fO0BAR_aBcDeFgHiJkLmNoPqRsTuVwXyZ-12345678",
+        "_--LooksOdd_AbCdEfGhIjKlMnOpQrStUvWxYz-1234",
+    ];
+    let mut handles = Vec::new();
+    for value in values {
+        handles.push(add(subject, "D13", &at, value).await);
+    }
+    expect(subject, "D13", &at, &values).await;
+    let [first, others @ ..] = &handles[..] else { return };
+    remove(subject, "D13", first).await;
+    expect(subject, "D13", &at, &values[1..]).await;
+    for handle in others {
+        remove(subject, "D13", handle).await;
+    }
+    expect(subject, "D13", &at, &[]).await;
+}
+
+/// D14: every name in the zone will do: right below the apex, deep, of A-labels, and however a person writes it.
+pub async fn d14_every_name_in_the_zone_will_do(subject: &dyn Subject) {
+    let zone = subject.zone();
+    for written in [
+        zone.to_string(),
+        format!("a.b.c.d.e.{zone}"),
+        format!("xn--bcher-kva.{zone}"),
+        format!("Shop.B\u{fc}cher.{}.", zone.as_str().to_uppercase()),
+    ] {
+        let at = written.parse::<DnsName>().and_then(|domain| domain.child("_acme-challenge"));
+        let at = at.unwrap_or_else(|e| panic!("D14: {written} is no name: {e}"));
+        let handle = add(subject, "D14", &at, "value-of-d14").await;
+        assert_eq!(handle.record.name, at, "D14: the handle names another record");
+        expect(subject, "D14", &at, &["value-of-d14"]).await;
+        remove(subject, "D14", &handle).await;
+        expect(subject, "D14", &at, &[]).await;
+    }
+}
+
+/// D15: a name that only looks like one in the zone is not in it.
+pub async fn d15_a_lookalike_is_not_in_the_zone(subject: &dyn Subject) {
+    let zone = subject.zone();
+    for lookalike in [format!("www.not{zone}"), format!("{zone}.{}", subject.foreign_name())] {
+        let at: DnsName = lookalike.parse().unwrap_or_else(|e| panic!("D15: {lookalike} is no name: {e}"));
+        let found = subject.provider().zone(&at).await;
+        let found = found.unwrap_or_else(|e| panic!("D15: zone({at}) failed: {}", e.report()));
+        assert_ne!(found.map(|found| found.name), Some(zone.clone()), "D15: {at} is not in {zone}");
+    }
+}
+
+/// D16: whenever a call is dropped, the intent is enough to take away what may have come of it.
+pub async fn d16_a_dropped_call_leaves_nothing_that_cannot_be_removed(subject: &dyn Subject) {
+    let at = name(subject, "d16");
+    let zone = zone_of(subject, &at).await;
+    let provider = subject.provider();
+    let mut intents = Vec::new();
+    for (number, millis) in [0, 1, 2, 4, 8, 16, 32, 64, 128, 256].into_iter().enumerate() {
+        let record = TxtRecord::new(at.clone(), format!("dropped-{number}"));
+        let intent = RecordHandle::intent(provider.id(), zone.clone(), record.clone());
+        // Whether it comes to its end in this time does not matter.
+        let call = provider.add_txt(&zone, &record);
+        drop(tokio::time::timeout(Duration::from_millis(millis), call).await);
+        remove(subject, "D16", &intent).await;
+        intents.push(intent);
+    }
+    // What was still on its way when it was removed is there now, and goes as well.
+    for intent in &intents {
+        remove(subject, "D16", intent).await;
+    }
+    expect(subject, "D16", &at, &[]).await;
+}
+
 /// Expands every clause into a test. None can be left out; `skip` shows one as ignored, with the
 /// reason.
 ///
@@ -305,6 +379,10 @@ macro_rules! dns_provider_suite {
             d10_a_refused_credential_says_so_and_stays_secret
             d11_values_added_at_once_all_survive
             d12_it_works_behind_pointers
+            d13_values_are_kept_to_the_octet
+            d14_every_name_in_the_zone_will_do
+            d15_a_lookalike_is_not_in_the_zone
+            d16_a_dropped_call_leaves_nothing_that_cannot_be_removed
         }
     };
 }

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use acmekit_conformance::dns_provider::{self as clauses, Subject};
@@ -35,6 +36,10 @@ enum Flaw {
     ShowsItsSecretInErrors,
     TakesAnyCredential,
     LosesConcurrentWrites,
+    FoldsTheCaseOfValues,
+    PutsAllNamesAtTheApex,
+    ComparesTheEndsOfNames,
+    StaysBusyWhenDropped,
 }
 
 /// TXT values, and the names that have a record of another type.
@@ -53,6 +58,8 @@ struct Provider {
     credential: String,
     /// What this instance has added, for the flaw of keeping it in memory alone.
     mine: Arc<Mutex<BTreeSet<String>>>,
+    /// Whether a call is under way, for the flaw of never noticing that it was dropped.
+    busy: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Provider {
@@ -95,11 +102,23 @@ impl DnsProvider for Provider {
         if self.flaw == Flaw::WritesWhenAskedForAZone {
             lock(&self.server).values.entry(name.clone()).or_default().push("probe".to_owned());
         }
-        Ok((self.flaw == Flaw::ClaimsEveryName || name.is_within(&zone)).then(|| Zone::new(zone)))
+        let is_in = match self.flaw {
+            Flaw::ClaimsEveryName => true,
+            Flaw::ComparesTheEndsOfNames => name.as_str().ends_with(zone.as_str()),
+            _ => name.is_within(&zone),
+        };
+        Ok(is_in.then(|| Zone::new(zone)))
     }
 
     async fn add_txt(&self, zone: &Zone, record: &TxtRecord) -> Result<RecordHandle> {
         self.check()?;
+        if self.flaw == Flaw::StaysBusyWhenDropped {
+            if self.busy.swap(true, Ordering::SeqCst) {
+                return Err(Error::new(ErrorKind::Unavailable, "test", "busy"));
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            self.busy.store(false, Ordering::SeqCst);
+        }
         let before = lock(&self.server).values.get(&record.name).cloned().unwrap_or_default();
         if self.flaw == Flaw::LosesConcurrentWrites {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -108,8 +127,13 @@ impl DnsProvider for Provider {
             lock(&self.server).values.insert(record.name.clone(), values);
         } else {
             let mut server = lock(&self.server);
-            let values = server.values.entry(record.name.clone()).or_default();
+            let at = match self.flaw {
+                Flaw::PutsAllNamesAtTheApex => zone.name.child("_acme-challenge")?,
+                _ => record.name.clone(),
+            };
+            let values = server.values.entry(at).or_default();
             match self.flaw {
+                Flaw::FoldsTheCaseOfValues => values.push(record.value.to_lowercase()),
                 Flaw::AddsNothing => {}
                 Flaw::SetsTheWholeSet => *values = vec![record.value.clone()],
                 Flaw::SetsItsOwnValues => {
@@ -131,6 +155,9 @@ impl DnsProvider for Provider {
     async fn remove_txt(&self, handle: &RecordHandle) -> Result<()> {
         self.check()?;
         let record = &handle.record;
+        if self.busy.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Unavailable, "test", "busy"));
+        }
         if self.flaw == Flaw::RemembersInMemory && !lock(&self.mine).contains(&record.value)
             || self.flaw == Flaw::NeedsARecordId && handle.id.is_none()
         {
@@ -165,7 +192,8 @@ struct Case {
 impl Case {
     fn new(flaw: Flaw) -> Self {
         let credential = SECRET.to_owned();
-        Self { provider: Provider { flaw, server: Arc::default(), credential, mine: Arc::default() } }
+        let (server, mine, busy) = (Arc::default(), Arc::default(), Arc::default());
+        Self { provider: Provider { flaw, server, credential, mine, busy } }
     }
 }
 
@@ -223,7 +251,10 @@ mod a_skipped_clause_is_shown_as_ignored {
     use super::{Case, Flaw};
     acmekit_conformance::dns_provider_suite!(
         Case::new(Flaw::ClaimsEveryName),
-        skip { d02_a_foreign_name_has_no_zone: "this provider is known to claim every name" }
+        skip {
+            d02_a_foreign_name_has_no_zone: "this provider is known to claim every name",
+            d15_a_lookalike_is_not_in_the_zone: "this provider is known to claim every name",
+        }
     );
 }
 
@@ -269,3 +300,7 @@ fails!(finds_a_secret_in_debug: ShowsItsSecret fails d10_a_refused_credential_sa
 fails!(finds_a_credential_that_is_not_checked: TakesAnyCredential fails d10_a_refused_credential_says_so_and_stays_secret);
 fails!(finds_lost_concurrent_writes: LosesConcurrentWrites fails d11_values_added_at_once_all_survive);
 fails!(finds_a_value_that_never_comes_behind_pointers: AddsNothing fails d12_it_works_behind_pointers);
+fails!(finds_values_whose_case_is_lost: FoldsTheCaseOfValues fails d13_values_are_kept_to_the_octet);
+fails!(finds_names_that_are_taken_for_the_apex: PutsAllNamesAtTheApex fails d14_every_name_in_the_zone_will_do);
+fails!(finds_names_that_only_end_alike: ComparesTheEndsOfNames fails d15_a_lookalike_is_not_in_the_zone);
+fails!(finds_a_call_that_does_not_bear_to_be_dropped: StaysBusyWhenDropped fails d16_a_dropped_call_leaves_nothing_that_cannot_be_removed);

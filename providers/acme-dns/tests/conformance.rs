@@ -95,5 +95,8 @@ acmekit_conformance::dns_provider_suite!(
         d10_a_refused_credential_says_so_and_stays_secret: "nothing is sent to remove, so nothing is refused; see tests/values.rs and tests/secrets.rs",
         d11_values_added_at_once_all_survive: "there are eight, and the server keeps two; see tests/values.rs",
         d12_it_works_behind_pointers: "it expects the value to be gone in the end, and the server removes none; see tests/certificate.rs",
+        d13_values_are_kept_to_the_octet: "there are three, and the server keeps two",
+        d14_every_name_in_the_zone_will_do: "the server takes values of 43 octets only, and every name that is a CNAME to it",
+        d16_a_dropped_call_leaves_nothing_that_cannot_be_removed: "the server removes none",
     }
 );

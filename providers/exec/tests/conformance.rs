@@ -22,6 +22,7 @@ mod acme_sh {
             d04_two_values_stand_side_by_side: "acme.sh's dns_nsupdate removes all TXT values of a name",
             d07_removing_one_leaves_the_others: "acme.sh's dns_nsupdate removes all TXT values of a name",
             d10_a_refused_credential_says_so_and_stays_secret: "acme.sh's scripts end with 1 for whatever goes wrong",
+            d13_values_are_kept_to_the_octet: "acme.sh's dns_nsupdate removes all TXT values of a name",
         }
     );
 }

@@ -155,10 +155,11 @@ impl Question {
         };
         if parts.answers.is_empty() {
             parts.authorities.push(tree.negative(zone).clone());
-            // acmekit asks whether a name is an alias before it adds a value there. A resolver that is told that the name
-            // does not exist denies the value, too, to a CA behind it: BIND for the rest of the second, even with a
-            // TTL of 0. So of an alias only the alias is denied.
-            if !tree.exists(&self.key) && kind != RecordType::CNAME {
+            // acmekit asks whether a name is an alias, and in which zone it is, before it adds a value there. A resolver that
+            // is told that the name does not exist denies the value, too, to a CA behind it: BIND for the rest of the
+            // second, even with a TTL of 0. So to such a question only what it is about is denied.
+            let before_adding = matches!(kind, RecordType::CNAME | RecordType::SOA);
+            if !tree.exists(&self.key) && !before_adding {
                 parts.code = ResponseCode::NXDomain;
             }
         } else if kind == RecordType::NS {

@@ -56,8 +56,9 @@
 //! # Answers
 //! SOA and NS at the apex, addresses as configured, TXT values, and nothing else: CAA and any other type
 //! are NOERROR without data, so no CA is kept from issuing. Values and denials have a TTL of 0, so that no resolver
-//! has an old one; and where there is no name, a question for a CNAME is answered as if there were one without data, so
-//! that a resolver that acmekit and the CA share does not deny what is added in the same second. Nothing is signed, so the delegation has no DS record.
+//! has an old one; and where there is no name, a question for a CNAME or an SOA is answered as if there were one without
+//! data, so that a resolver that acmekit and the CA share does not deny what is added in the same second. Nothing is
+//! signed, so the delegation has no DS record.
 //!
 //! # Why not `hickory-server`
 //! The messages are read and written by `hickory-proto`; the sockets are served here. `hickory-server` 0.26
