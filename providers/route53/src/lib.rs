@@ -21,7 +21,7 @@
 //! |---|---|---|
 //! | `route53:ListHostedZones` | `*` | not with [`hosted_zone_id`](Config::hosted_zone_id) |
 //! | `route53:GetHostedZone` | the zone | only with [`hosted_zone_id`](Config::hosted_zone_id) |
-//! | `route53:ListResourceRecordSets`, `route53:ChangeResourceRecordSets` | the zone | the latter may be [restricted] to TXT at `_acme-challenge.…` |
+//! | `route53:ListResourceRecordSets`, `route53:ChangeResourceRecordSets` | the zone | the latter may be [restricted](https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/specifying-conditions-route53.html) to TXT at `_acme-challenge.…` |
 //! | `route53:GetChange` | `arn:aws:route53:::change/*` | without it, a change is not waited for, and a warning says so |
 //!
 //! # Zones
