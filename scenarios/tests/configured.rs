@@ -39,6 +39,11 @@ struct Configured {
 
 impl Configured {
     async fn new(bind: &Arc<Bind>, providers: &str) -> Self {
+        Self::with(bind, "", providers).await
+    }
+
+    /// With these keys in `[dns]`, too.
+    async fn with(bind: &Arc<Bind>, keys: &str, providers: &str) -> Self {
         let ca = TestCa::builder().dns_server(bind.addr()).start().await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let attributes = acmekit::atomic::FileAttributes::default();
@@ -59,6 +64,7 @@ impl Configured {
             resolvers = ["{}"]
             authoritative_port = {}
             check_caa = true
+            {keys}
 
             {providers}
 
@@ -306,6 +312,41 @@ async fn by_acme_dns_once_the_alias_it_asks_for_is_set() {
     // Its own zone keeps the values: the server can remove none.
     configured.has_a_certificate_and_leaves_nothing().await;
     assert_eq!(fake.api.count("POST /register"), 1);
+}
+
+#[tokio::test]
+async fn by_records_that_stand_without_a_provider() {
+    let bind = bind().await;
+    let configured = Configured::with(&bind, "standing_records = true", "").await;
+    let certificate = &configured.setup.certificates()[0].spec;
+    let records = configured.setup.pipeline().unwrap().standing_records(certificate).await.unwrap();
+    assert_eq!(records.len(), 1, "{records:?}");
+    let name = records[0].name().unwrap();
+    bind.add_txt("example.test", name.as_str(), &records[0].value()).await.unwrap();
+    let issued = configured.obtain(0).await.unwrap_or_else(|error| panic!("{}", error.report()));
+    assert_eq!(issued.bundle.facts().identifiers.len(), 2);
+    assert_eq!(bind.txt_records("example.test").await.unwrap(), [(name.to_string(), records[0].value())]);
+    configured.setup.close().await;
+}
+
+#[tokio::test]
+async fn an_alias_says_where_the_records_go() {
+    let bind = bind().await;
+    let aliases = "aliases = { \"example.test\" = \"elsewhere.other.test\" }";
+    let configured = Configured::with(&bind, aliases, &rfc2136(&bind)).await;
+    let error = configured.obtain(0).await.unwrap_err();
+    assert_eq!(
+        error.kind(),
+        acmekit::ErrorKind::Validation,
+        "the CA has looked elsewhere: {}",
+        error.report()
+    );
+    configured.leaves_nothing_in("other.test").await;
+
+    let alias = "add _acme-challenge.example.test. 1 CNAME elsewhere.other.test.";
+    bind.update(bind.tsig(), "example.test", alias).await.unwrap();
+    configured.has_a_certificate_and_leaves_nothing().await;
+    configured.leaves_nothing_in("other.test").await;
 }
 
 #[tokio::test]

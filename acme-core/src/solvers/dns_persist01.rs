@@ -149,3 +149,6 @@ impl ChallengeSolver for DnsPersist01 {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

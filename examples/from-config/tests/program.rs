@@ -293,3 +293,28 @@ async fn a_plan_says_when_the_limits_let_each_certificate_be_ordered() {
     let json = world.run(&["--plan", "--json"]).await;
     assert!(json.out.contains("\"done_at\""), "{json:?}");
 }
+
+#[tokio::test]
+async fn the_records_to_set_are_printed_as_lines_of_a_zone_file() {
+    let world = World::start().await;
+    world.configure(
+        "[dns]\nresolvers = [\"127.0.0.1:9\"]\nstanding_records = true\n\
+         [[certificates]]\nnames = [\"*.a.example.test\"]\nid = \"wild\"\nchallenge = \"dns-persist-01\"\n\
+         [[certificates]]\nnames = [\"web.example.test\"]\nchallenge = \"http-01\"\n",
+    );
+    let ended = world.run(&["--standing-records"]).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let lines: Vec<&str> = ended.out.lines().collect();
+    let of = |domain: &str| {
+        let start =
+            format!("_validation-persist.{domain}. 3600 IN TXT \"ca.example.test; accounturi=https://");
+        let found: Vec<_> = lines.iter().filter(|line| line.starts_with(&start)).collect();
+        assert!(found.len() <= 1, "{lines:?}");
+        found.first().map(|line| line.contains("; policy=wildcard\""))
+    };
+    // One for the domain and the wildcard below it, though they are two certificates.
+    assert_eq!((of("a.example.test"), of("b.example.test")), (Some(true), Some(false)), "{lines:?}");
+    assert_eq!(of("web.example.test"), None, "http-01 needs no record");
+    assert_eq!(lines.len(), 4, "{lines:?}");
+    assert_eq!(world.ca.certificates_issued(), 0);
+}

@@ -107,6 +107,7 @@ impl Api {
                 client.list_hosted_zones().set_marker(marker.take()).send()
             });
             let page = page.await?;
+            is_whole(op, page.max_items())?;
             zones.extend(page.hosted_zones().iter().map(HostedZone::from));
             marker = page.next_marker().filter(|_| page.is_truncated()).map(str::to_owned);
             if marker.is_none() {
@@ -143,7 +144,9 @@ impl Api {
         });
         let is_meant =
             |set: &ResourceRecordSet| *set.r#type() == RrType::Txt && text::name(set.name()) == name.as_str();
-        Ok(page.await?.resource_record_sets.into_iter().filter(is_meant).collect())
+        let page = page.await?;
+        is_whole(op, page.max_items())?;
+        Ok(page.resource_record_sets.into_iter().filter(is_meant).collect())
     }
 
     /// <https://docs.aws.amazon.com/Route53/latest/APIReference/API_ChangeResourceRecordSets.html>
@@ -170,6 +173,12 @@ impl Api {
         let told = self.ask(op, "GetChange", deadline, |client| client.get_change().id(id).send());
         told.await?.change_info().map(is_in_sync).ok_or_else(|| missing(op, "ChangeInfo"))
     }
+}
+
+/// The SDK takes a list that was cut for a shorter one, and a value would count as removed that is still there. What comes
+/// last in every list is missing then.
+fn is_whole(op: &'static str, max_items: i32) -> Result<()> {
+    if max_items > 0 { Ok(()) } else { Err(missing(op, "MaxItems")) }
 }
 
 fn is_in_sync(info: &ChangeInfo) -> bool {

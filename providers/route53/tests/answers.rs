@@ -91,6 +91,23 @@ async fn what_cannot_be_read_is_no_answer() {
         }
         assert_eq!(fake.api.count(CHANGE), 0, "`{body}`: something was changed by what could not be read");
     }
+    // Nor is a value believed to be gone, or a zone.
+    let cut_zones = "<?xml version=\"1.0\"?>\n<ListHostedZonesResponse><HostedZones><HostedZo";
+    for body in [cut, cut_zones] {
+        let fake = Fake::start().await;
+        let provider = fake.provider();
+        let zone = Zone::new("deep.example.test".parse().unwrap()).with_id(ZONE);
+        let handle = provider.add_txt(&zone, &TxtRecord::new(NAME.parse().unwrap(), "value")).await.unwrap();
+        for _ in 0..4 {
+            fake.api.fail("GET", Fault::Instead(Answer::new(200, body).with("content-type", "text/xml")));
+        }
+        let done = match body == cut {
+            true => provider.remove_txt(&handle).await,
+            false => provider.zone(&handle.record.name).await.map(drop),
+        };
+        assert_eq!(done.unwrap_err().kind(), ErrorKind::Protocol, "`{body}`");
+        assert_eq!(fake.values(NAME), ["\"value\""]);
+    }
 }
 
 #[tokio::test]
