@@ -85,8 +85,13 @@ async fn sockets_can_be_handed_over() {
     let mut config = config();
     config.listen.clear();
     let responder = Responder::new(config, Arc::new(MemoryStore::new())).unwrap();
-    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let tcp = TcpListener::bind(udp.local_addr().unwrap()).unwrap();
+    // A port that is free for one may be taken for the other.
+    let (udp, tcp) = loop {
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()) {
+            break (udp, tcp);
+        }
+    };
     responder.listen_on(Sockets::default().udp(udp).tcp(tcp)).unwrap();
     add(&responder, AT, "value").await;
     assert_eq!(values(address(&responder, V4), AT).await, ["value"]);
