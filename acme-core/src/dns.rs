@@ -23,7 +23,6 @@ use tokio::sync::Mutex;
 
 pub use self::caa::{CaaObstacle, CaaRecord, CaaRequest, CaaSet, CaaVerdict, check_caa};
 pub use self::exchange::{Transport, exchange};
-
 use self::memo::Memo;
 pub use self::propagation::{NameServer, Verdict};
 use self::query::{Answer, Data, Kind, Value, ask};

@@ -16,16 +16,12 @@ use acmekit_testbed::{Bind, Moto, wait_for};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-#[allow(dead_code, reason = "the provider's own tests use all of it")]
 #[path = "../../providers/acme-dns/tests/fake/mod.rs"]
 mod acme_dns;
-#[allow(dead_code, reason = "the provider's own tests use all of it")]
 #[path = "../../providers/cloudflare/tests/fake/mod.rs"]
 mod cloudflare;
-#[allow(dead_code, reason = "the provider's own tests use all of it")]
 #[path = "../../providers/desec/tests/fake/mod.rs"]
 mod desec;
-#[allow(dead_code, reason = "the provider's own tests use all of it")]
 #[path = "../../providers/httpreq/tests/fake/mod.rs"]
 mod httpreq;
 

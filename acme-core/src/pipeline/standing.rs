@@ -1,6 +1,7 @@
 //! What a person has to set once for dns-persist-01.
 
 use super::Pipeline;
+use crate::dns::issue_value::is_issuer;
 use crate::solvers::StandingRecord;
 use crate::{CertificateSpec, Error, ErrorKind, Identifier, Result};
 
@@ -15,12 +16,15 @@ impl Pipeline {
     /// authority; `Unavailable`/`Timeout`.
     pub async fn standing_records(&self, spec: &CertificateSpec) -> Result<Vec<StandingRecord>> {
         let connection = self.connection_for(spec)?;
-        let issuer = connection.ca.caa_identities().await?.first().ok_or_else(|| {
-            let why = "the CA does not say by which names it goes (`caaIdentities`)";
-            Error::new(ErrorKind::Config, "pipeline.standing_records", why)
-                .with("authority", connection.id())
-                .with_hint("ask the CA whether it offers dns-persist-01, and which name stands in the record")
-        })?;
+        let issuer =
+            connection.ca.caa_identities().await?.iter().find(|name| is_issuer(name)).ok_or_else(|| {
+                let why = "the CA does not say by which names it goes (`caaIdentities`)";
+                Error::new(ErrorKind::Config, "pipeline.standing_records", why)
+                    .with("authority", connection.id())
+                    .with_hint(
+                        "ask the CA whether it offers dns-persist-01, and which name stands in the record",
+                    )
+            })?;
         let account = self.account(connection, spec.id()).await?;
         let mut records: Vec<StandingRecord> = Vec::new();
         for identifier in spec.identifiers() {

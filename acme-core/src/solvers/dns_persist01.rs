@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 pub use self::record::StandingRecord;
 use self::record::{Verdict, judge};
 use crate::dns::Resolver;
+use crate::dns::issue_value::is_issuer;
 use crate::{
     Challenge, ChallengeKind, ChallengeSolver, Clock, Deadline, DnsName, Error, ErrorKind, Presentation,
     Result, SystemClock,
@@ -107,7 +108,7 @@ impl ChallengeSolver for DnsPersist01 {
         let domain = challenge.identifier.domain().ok_or_else(|| {
             refuse(ErrorKind::Unsupported, "an address cannot be proved by dns-persist-01 (RFC 8738)")
         })?;
-        let Some(issuer) = challenge.issuers.first() else {
+        let Some(issuer) = challenge.issuers.iter().find(|name| is_issuer(name)) else {
             return Err(refuse(
                 ErrorKind::Protocol,
                 "the CA does not say by which names it goes in dns-persist-01 (`issuer-domain-names`)",

@@ -388,7 +388,7 @@ impl<'c> Certificates<'c> {
         for identifier in spec.identifiers() {
             let (why, hint) = match identifier {
                 Identifier::Wildcard(_) if !dns => (
-                    "a wildcard is proved by the DNS alone, which nothing here changes or looks into for it",
+                    "a wildcard is proved by the DNS alone, and nothing here does that for it",
                     "add `[[dns.providers]]`",
                 ),
                 Identifier::Ip(_) if !http => {

@@ -14,13 +14,14 @@ const BACKLOG: i32 = 128;
 /// Sockets that somebody else has bound: systemd's socket activation, or a parent that has the right to.
 ///
 /// ```no_run
-/// # fn example(config: acmekit_responder::Config, store: std::sync::Arc<dyn acmekit_core::Store>) -> acmekit_core::Result<()> {
+/// # use std::net::{TcpListener, UdpSocket};
+/// # fn example(
+/// #     config: acmekit_responder::Config, store: std::sync::Arc<dyn acmekit_core::Store>, udp: UdpSocket, tcp: TcpListener,
+/// # ) -> acmekit_core::Result<()> {
 /// use acmekit_responder::{Responder, Sockets};
 ///
-/// # fn inherited() -> std::io::Result<(std::net::UdpSocket, std::net::TcpListener)> { unimplemented!() }
 /// // With the crate listenfd: `let mut fds = ListenFd::from_env();`, then
 /// // `fds.take_udp_socket(0)?` and `fds.take_tcp_listener(1)?`, in the order of the .socket unit.
-/// let (udp, tcp) = inherited().unwrap();
 /// let responder = Responder::new(config, store)?;
 /// responder.listen_on(Sockets::default().udp(udp).tcp(tcp))?;
 /// # Ok(()) }

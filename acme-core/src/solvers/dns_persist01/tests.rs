@@ -65,8 +65,11 @@ async fn where_none_fits_the_error_has_the_record_to_set() {
 async fn a_ca_that_does_not_say_its_name_and_an_address_are_refused() {
     let dns = Fake::with("test", Vec::new()).await;
     let solver = DnsPersist01::with_resolver(dns.resolver());
-    let nameless = challenge("www.test").with_issuers(Vec::<String>::new());
-    assert_eq!(solver.prepare(&nameless, soon()).await.unwrap_err().kind(), ErrorKind::Protocol);
+    // What is no name would be told to a person as part of a record to set.
+    for issuers in [vec![], vec!["\u{1b}[2J\n\"ca.test"]] {
+        let nameless = challenge("www.test").with_issuers(issuers);
+        assert_eq!(solver.prepare(&nameless, soon()).await.unwrap_err().kind(), ErrorKind::Protocol);
+    }
     let address = challenge("192.0.2.1");
     assert_eq!(solver.prepare(&address, soon()).await.unwrap_err().kind(), ErrorKind::Unsupported);
 }
