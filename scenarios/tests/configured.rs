@@ -207,6 +207,7 @@ async fn by_httpreq() {
         httpreq::PASSWORD
     );
     Configured::new(&bind, &provider).await.has_a_certificate_and_leaves_nothing().await;
+    assert_eq!((fake.api.count("POST /acme/present"), fake.api.count("POST /acme/cleanup")), (2, 2));
     assert!(fake.is_clean());
 }
 
@@ -254,6 +255,15 @@ async fn by_desec() {
     let bind = bind().await;
     let fake = desec::Fake::before(Arc::clone(&bind)).await;
     Configured::new(&bind, &by_desec_at(&fake)).await.has_a_certificate_and_leaves_nothing().await;
+    // One is made, the other put beside it; one is taken from beside the other, the last with the RRset.
+    let one = "/domains/example.test/rrsets/_acme-challenge/TXT/";
+    for (write, times) in [
+        ("POST /domains/example.test/rrsets/".to_owned(), 1),
+        (format!("PATCH {one}"), 2),
+        (format!("DELETE {one}"), 1),
+    ] {
+        assert_eq!(fake.count(&write), times, "{write}");
+    }
     assert!(fake.change(|inner| inner.rrsets.is_empty()));
 }
 
@@ -283,6 +293,8 @@ async fn by_route53() {
     );
     Configured::new(&bind, &provider).await.has_a_certificate_and_leaves_nothing().await;
     assert_eq!(moto.records(&zone).await.unwrap(), []);
+    let log = moto.log();
+    assert!(log.matches("POST /2013-04-01/hostedzone/").count() >= 4, "two came and two went: {log}");
     servers.end().await;
 }
 

@@ -23,20 +23,12 @@ impl Fake {
     pub(crate) async fn start(
         answers: impl Fn(&Message, Transport) -> Vec<Vec<u8>> + Send + Sync + 'static,
     ) -> Self {
-        loop {
+        let (udp, tcp) = loop {
             let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
             if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
-                return Self::on(udp, tcp, answers);
+                break (udp, tcp);
             }
-        }
-    }
-
-    /// The same, where somebody has listened already.
-    pub(crate) fn on(
-        udp: UdpSocket,
-        tcp: TcpListener,
-        answers: impl Fn(&Message, Transport) -> Vec<Vec<u8>> + Send + Sync + 'static,
-    ) -> Self {
+        };
         let address = udp.local_addr().unwrap();
         let (answers, asked) = (Arc::new(answers), Arc::new(AtomicUsize::new(0)));
         let mut serving = JoinSet::new();

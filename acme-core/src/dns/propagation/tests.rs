@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::UdpSocket;
 
 use super::super::tests::{Fake, fixed, name, reply, soon, text, zone_answer};
 use super::*;
@@ -29,24 +29,19 @@ async fn a_server_that_refuses_the_zone_is_passed_over_when_the_others_agree() {
 
 #[tokio::test]
 async fn a_server_that_is_being_restarted_is_waited_for() {
-    // For a second nobody listens there; then it does not have the value yet.
-    let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let address = udp.local_addr().unwrap();
-    drop(udp);
-    let restarted = async {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let (udp, tcp) = (UdpSocket::bind(address).await.unwrap(), TcpListener::bind(address).await.unwrap());
-        let times = AtomicUsize::new(0);
-        Fake::on(udp, tcp, move |message, _| {
-            let value = if times.fetch_add(1, Ordering::Relaxed) == 0 { "old" } else { "value" };
-            vec![zone_answer(message, "test", &[("a.test", text(value))])]
-        })
-    };
-    let good = good().await;
-    let resolver = fixed(&[&good]).authoritative([good.address, address]);
-    let (waited, server) = tokio::join!(wait(&resolver, soon()), restarted);
-    waited.unwrap();
-    assert_eq!(server.asked(), 2, "until it had the value");
+    // It loads the zone, then it does not have the value yet.
+    let times = AtomicUsize::new(0);
+    let restarted = Fake::start(move |message, _| {
+        let value = match times.fetch_add(1, Ordering::Relaxed) {
+            0..3 => return vec![reply(message, ResponseCode::ServFail).to_vec().unwrap()],
+            3 => "old",
+            _ => "value",
+        };
+        vec![zone_answer(message, "test", &[("a.test", text(value))])]
+    })
+    .await;
+    wait(&fixed(&[&good().await, &restarted]), soon()).await.unwrap();
+    assert_eq!(restarted.asked(), 5, "until it had the value");
 }
 
 #[tokio::test]
