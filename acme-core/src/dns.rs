@@ -7,6 +7,7 @@ pub(crate) mod issue_value;
 pub(crate) mod memo;
 mod propagation;
 mod query;
+mod zones;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -26,6 +27,7 @@ pub use self::exchange::{Transport, exchange};
 use self::memo::Memo;
 pub use self::propagation::{NameServer, Verdict};
 use self::query::{Answer, Data, Kind, Value, ask};
+pub use self::zones::Zones;
 use crate::{Deadline, DnsName, Error, ErrorKind, Result};
 
 /// A CNAME chain longer than this is a mistake (BIND gives up after as many).

@@ -7,6 +7,7 @@
 //! | `acme-dns` | `acme_dns` | dns-01: an acme-dns server; tells the CNAMEs to set |
 //! | `cloudflare` | `cloudflare` | dns-01: zones at Cloudflare, by an API token that may be for one zone alone |
 //! | `desec` | `desec` | dns-01: domains at deSEC, by a token that may be for one name alone |
+//! | `dns-update` | `dns_update` | dns-01: fifty vendors by the dns-update crate: Hetzner, OVH, Gandi, Porkbun, … |
 //! | `exec` | `exec` | dns-01: a program, as lego's `exec` or certbot's manual hooks, or one of acme.sh's nearly two hundred DNS scripts |
 //! | `httpreq` | `httpreq` | dns-01: any server of lego's HTTP request protocol |
 //! | `responder` | `responder` | dns-01: an own authoritative DNS server in the program, for zones that challenges are delegated to |
@@ -37,6 +38,8 @@ pub use acmekit_cloudflare as cloudflare;
 pub use acmekit_desec as desec;
 
 /// DNS-01 by a program that is run for each change.
+#[cfg(feature = "dns-update")]
+pub use acmekit_dns_update as dns_update;
 #[cfg(feature = "exec")]
 pub use acmekit_exec as exec;
 

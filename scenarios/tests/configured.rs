@@ -166,6 +166,25 @@ async fn by_rfc2136() {
 }
 
 #[tokio::test]
+#[cfg(feature = "aws-lc-rs")]
+async fn by_dns_update() {
+    let bind = bind().await;
+    let provider = format!(
+        r#"
+        [[dns.providers]]
+        kind = "dns-update"
+        vendor = "rfc2136"
+        settings = {{ server = "tcp://{}", key_name = "{}", key_secret = "{}" }}
+        zones = ["example.test"]
+        "#,
+        bind.addr(),
+        bind.tsig_name(),
+        bind.tsig_secret_base64()
+    );
+    Configured::new(&bind, &provider).await.has_a_certificate_and_leaves_nothing().await;
+}
+
+#[tokio::test]
 async fn by_exec() {
     let bind = bind().await;
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../providers/exec/tests/programs/lego.sh");
@@ -226,10 +245,10 @@ async fn by_cloudflare() {
         [[dns.providers]]
         kind = "cloudflare"
         token = "{}"
-        base_url = "http://{}/client/v4"
+        base_url = "{}/client/v4"
         "#,
         cloudflare::TOKEN,
-        fake.address
+        fake.api.url()
     );
     Configured::new(&bind, &provider).await.has_a_certificate_and_leaves_nothing().await;
     assert_eq!(fake.values(NAME), Vec::<String>::new());

@@ -1,4 +1,4 @@
-//! PowerDNS: an authoritative DNS server over a database, here SQLite, that takes updates signed by TSIG.
+//! PowerDNS: an authoritative DNS server over a database, here SQLite, that takes updates signed by TSIG, and over HTTP.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -13,6 +13,9 @@ use crate::{Port, TestbedError, TsigAlgorithm, TsigKey, files, free_port, progra
 /// The tables of Debian's package; not in `/usr/share/doc`, which minimal systems leave out.
 const SCHEMA: &str = "/usr/share/pdns-backend-sqlite3/schema/schema.sqlite3.sql";
 
+/// What its HTTP API is opened by.
+const API_KEY: &str = "the-testbeds-api-key";
+
 /// A running PowerDNS Authoritative Server; ended on drop.
 ///
 /// Its main key may change and transfer everything; the [other](Self::other) one is known and may do nothing.
@@ -23,6 +26,7 @@ pub struct PowerDns {
     client: DnsClient,
     tsig: TsigKey,
     other: TsigKey,
+    api: Port,
     _port: Port,
     _dir: TempDir,
 }
@@ -42,7 +46,7 @@ impl PowerDns {
 
     async fn try_start(zones: &[&str]) -> Result<Self, TestbedError> {
         let program = program::find(None, "pdns_server", "pdns-server")?;
-        let port = free_port()?;
+        let (port, api) = (free_port()?, free_port()?);
         let client = DnsClient::new(port.addr())?;
         let dir = files::temp_dir("pdns")?;
         let tsig = TsigKey::random("testbed-key", TsigAlgorithm::default());
@@ -52,9 +56,11 @@ impl PowerDns {
         // the database is changed by somebody else, which nobody does here.
         let config = format!(
             "launch=gsqlite3\ngsqlite3-database={0}/zones.sqlite3\ndnsupdate=yes\nlocal-address=127.0.0.1\n\
-             local-port={1}\nsocket-dir={0}\ndaemon=no\nguardian=no\nsecurity-poll-suffix=\n",
+             local-port={1}\nsocket-dir={0}\ndaemon=no\nguardian=no\nsecurity-poll-suffix=\n\
+             api=yes\napi-key={API_KEY}\nwebserver-address=127.0.0.1\nwebserver-port={2}\n",
             dir.path().display(),
-            port.number()
+            port.number(),
+            api.number()
         );
         files::write(&dir.path().join("pdns.conf"), &config)?;
         let process = Process::spawn(Spec {
@@ -66,7 +72,7 @@ impl PowerDns {
         })?;
         let zones: Vec<String> = zones.iter().map(|&zone| zone.to_owned()).collect();
         client.serves("PowerDNS serves its zones", &process, &zones).await?;
-        Ok(Self { process, client, tsig, other, _port: port, _dir: dir })
+        Ok(Self { process, client, tsig, other, api, _port: port, _dir: dir })
     }
 
     /// Where it listens, over UDP and TCP.
@@ -87,6 +93,16 @@ impl PowerDns {
     /// A key that the server knows and no zone admits.
     pub fn other(&self) -> &TsigKey {
         &self.other
+    }
+
+    /// Where its [HTTP API](https://doc.powerdns.com/authoritative/http-api/) is.
+    pub fn api_url(&self) -> String {
+        format!("http://{}", self.api.addr())
+    }
+
+    /// The key of the HTTP API, which may change everything.
+    pub fn api_key(&self) -> &'static str {
+        API_KEY
     }
 
     /// Everything it wrote.

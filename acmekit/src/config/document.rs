@@ -13,8 +13,8 @@ use toml::de::{DeTable, DeValue};
 use super::problem::{Place, Problem, nearest, shown};
 
 /// Keys whose value is never shown: the secret itself, and the table it belongs in, since people put it there.
-pub(super) const SECRET: [&str; 7] =
-    ["key", "secret", "secret_access_key", "token", "password", "eab", "env"];
+pub(super) const SECRET: [&str; 8] =
+    ["key", "secret", "secret_access_key", "token", "password", "eab", "env", "settings"];
 
 /// How deep values may be nested; ours are four deep.
 const MAX_DEPTH: usize = 32;

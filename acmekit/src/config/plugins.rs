@@ -19,6 +19,8 @@ mod acme_dns;
 mod cloudflare;
 #[cfg(feature = "desec")]
 mod desec;
+#[cfg(feature = "dns-update")]
+mod dns_update;
 #[cfg(feature = "exec")]
 mod exec;
 mod file_store;
@@ -161,6 +163,7 @@ kinds! { PROVIDERS, ALL_PROVIDERS: dyn ProviderPlugin;
     "acme-dns" => acme_dns::Keys,
     "cloudflare" => cloudflare::Keys,
     "desec" => desec::Keys,
+    "dns-update" => dns_update::Keys,
     "exec" => exec::Keys,
     "httpreq" => httpreq::Keys,
     "responder" => acmekit_responder::Config,

@@ -1,8 +1,11 @@
 //! A secret written out, in a file, or in an environment variable: exactly one of the three.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use acmekit_core::{Error, ErrorKind, Result, Secret};
+
+use super::plugins::Flaw;
 
 /// The three keys a secret can be given by.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +66,61 @@ impl SecretKeys<'_> {
                 .with_hint("an empty file or variable is a secret that was not put there"));
         }
         Ok(secret)
+    }
+}
+
+/// Secrets by names that are not known beforehand, in three tables: `NAME`, `NAME_files` and `NAME_from`.
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(feature = "plug-ins"), allow(dead_code, reason = "not every plug-in has such tables"))]
+pub(super) struct SecretTables<'c> {
+    /// The key of the first table.
+    pub(super) name: &'static str,
+    pub(super) inline: &'c BTreeMap<String, Secret<String>>,
+    pub(super) files: &'c BTreeMap<String, PathBuf>,
+    /// The names of environment variables.
+    pub(super) from: &'c BTreeMap<String, String>,
+}
+
+#[cfg_attr(not(feature = "plug-ins"), allow(dead_code, reason = "not every plug-in has such tables"))]
+impl<'c> SecretTables<'c> {
+    /// Each with its key, and where it is to be had.
+    fn entries(self) -> impl Iterator<Item = (&'c String, String, SecretKeys<'c>)> {
+        let Self { name, inline, files, from } = self;
+        let none = SecretKeys { name, inline: None, file: None, env: None };
+        let inline = inline.iter().map(move |(of, secret)| {
+            (of, format!("{name}.{of}"), SecretKeys { inline: Some(secret), ..none })
+        });
+        let files = files.iter().map(move |(of, file)| {
+            (of, format!("{name}_files.{of}"), SecretKeys { file: Some(file), ..none })
+        });
+        let from = from
+            .iter()
+            .map(move |(of, from)| (of, format!("{name}_from.{of}"), SecretKeys { env: Some(from), ..none }));
+        inline.chain(files).chain(from)
+    }
+
+    /// The names there are, if each is given once.
+    pub(super) fn names(self) -> Result<Vec<&'c str>, Flaw> {
+        let mut seen: Vec<&str> = Vec::new();
+        for (of, key, _) in self.entries() {
+            if seen.contains(&of.as_str()) {
+                let name = self.name;
+                let error = Error::new(ErrorKind::Config, "config.secret", "this is given more than once")
+                    .with_hint(format!("keep one of `{name}`, `{name}_files` and `{name}_from`"));
+                return Err(Flaw::at(key)(error));
+            }
+            seen.push(of);
+        }
+        Ok(seen)
+    }
+
+    /// All of them. One that is written out may be empty: that is not forgotten but meant.
+    pub(super) async fn read(self, base: &Path) -> Result<BTreeMap<String, Secret<String>>, Flaw> {
+        let mut all = self.inline.clone();
+        for (of, key, secret) in self.entries().filter(|(.., secret)| secret.inline.is_none()) {
+            all.insert(of.clone(), secret.read(base).await.map_err(Flaw::at(key))?);
+        }
+        Ok(all)
     }
 }
 

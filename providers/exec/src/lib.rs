@@ -74,7 +74,7 @@ use std::fmt;
 use std::time::Duration;
 
 use acmekit_core::child::{Ended, Run};
-use acmekit_core::dns::Resolver;
+use acmekit_core::dns::Zones;
 use acmekit_core::{
     Deadline, DnsName, DnsProvider, Error, ErrorKind, ProviderLimits, RecordHandle, Result, Retry, TxtRecord,
     Zone, async_trait,
@@ -94,8 +94,7 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Runs a program for each change. See the [crate](self).
 pub struct Exec {
     config: Config,
-    /// Who looks for zones, where none are given.
-    resolver: Option<Resolver>,
+    zones: Zones,
     turn: Mutex<()>,
 }
 
@@ -107,12 +106,8 @@ impl Exec {
     /// them, and this machine has none.
     pub fn new(mut config: Config) -> Result<Self> {
         config.check()?;
-        let resolver = match (config.zones.is_empty(), config.resolver.take()) {
-            (false, _) => None,
-            (true, Some(resolver)) => Some(resolver),
-            (true, None) => Some(Resolver::system()?),
-        };
-        Ok(Self { config, resolver, turn: Mutex::new(()) })
+        let zones = Zones::new(std::mem::take(&mut config.zones), config.resolver.take())?;
+        Ok(Self { config, zones, turn: Mutex::new(()) })
     }
 
     async fn change(&self, change: Change<'_>, record: &TxtRecord) -> Result<Ended> {
@@ -176,18 +171,8 @@ impl DnsProvider for Exec {
         limits
     }
 
-    /// The longest of [`Config::zones`] that holds the name. Without any, the zone that the DNS says the name is
-    /// in: then every name is this provider's.
     async fn zone(&self, name: &DnsName) -> Result<Option<Zone>> {
-        let Some(resolver) = &self.resolver else {
-            let fitting = self.config.zones.iter().filter(|zone| name.is_within(zone));
-            return Ok(fitting.max_by_key(|zone| zone.as_str().len()).cloned().map(Zone::new));
-        };
-        match resolver.zone_apex(name, Deadline::after(self.config.timeout)).await {
-            Ok(apex) => Ok(Some(Zone::new(apex))),
-            Err(error) if error.kind() == ErrorKind::ZoneNotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        self.zones.holding(name, Deadline::after(self.config.timeout)).await
     }
 
     async fn add_txt(&self, zone: &Zone, record: &TxtRecord) -> Result<RecordHandle> {
@@ -210,7 +195,7 @@ impl fmt::Debug for Exec {
         f.debug_struct("Exec")
             .field("dialect", &self.config.dialect)
             .field("env", &self.config.env.keys())
-            .field("zones", &self.config.zones)
+            .field("zones", &self.zones)
             .finish_non_exhaustive()
     }
 }

@@ -11,7 +11,7 @@ use acmekit_exec::{Config, Dialect, Exec};
 use serde::Deserialize;
 
 use super::{Flaw, ProviderPlugin};
-use crate::config::secret::SecretKeys;
+use crate::config::secret::SecretTables;
 
 /// `kind = "exec"`: a program that is run for each change.
 #[derive(Debug, Clone, Deserialize)]
@@ -127,18 +127,12 @@ impl Keys {
         }
     }
 
-    fn secrets(&self) -> impl Iterator<Item = (&String, &'static str, SecretKeys<'_>)> {
-        let none = SecretKeys { name: "env", inline: None, file: None, env: None };
-        let files = self.env_files.iter();
-        let files =
-            files.map(move |(name, file)| (name, "env_files", SecretKeys { file: Some(file), ..none }));
-        let from = self.env_from.iter();
-        files.chain(from.map(move |(name, from)| (name, "env_from", SecretKeys { env: Some(from), ..none })))
+    fn secrets(&self) -> SecretTables<'_> {
+        SecretTables { name: "env", inline: &self.env, files: &self.env_files, from: &self.env_from }
     }
 
     fn config(&self, base: &Path) -> Config {
         let mut config = Config::new(self.dialect(base));
-        config.env.clone_from(&self.env);
         config.zones.clone_from(&self.zones);
         config.timeout = self.timeout.unwrap_or(config.timeout);
         config
@@ -157,26 +151,13 @@ fn placed(base: &Path, program: &str) -> String {
 impl ProviderPlugin for Keys {
     fn check(&self) -> Result<(), Flaw> {
         self.check_dialect()?;
-        let mut seen: Vec<&String> = self.env.keys().collect();
-        for (name, table, _) in self.secrets() {
-            if seen.contains(&name) {
-                let error =
-                    Error::new(ErrorKind::Config, "config.exec", "the variable is given more than once")
-                        .with_hint("keep one of `env`, `env_files` and `env_from`");
-                return Err(Flaw::at(format!("{table}.{name}"))(error));
-            }
-            seen.push(name);
-        }
-        Ok(())
+        self.secrets().names().map(drop)
     }
 
     async fn build(&self, base: &Path, resolver: Option<&Resolver>) -> Result<Arc<dyn DnsProvider>, Flaw> {
         let mut config = self.config(base);
         config.resolver = resolver.cloned();
-        for (name, table, secret) in self.secrets() {
-            let value = secret.read(base).await.map_err(Flaw::at(format!("{table}.{name}")))?;
-            config.env.insert(name.clone(), value);
-        }
+        config.env = self.secrets().read(base).await?;
         Ok(Arc::new(Exec::new(config)?))
     }
 }
