@@ -25,7 +25,9 @@ use crate::{DnsName, Result};
 /// the same time: eight values added at once at one name are all there afterwards (D11).
 ///
 /// Whatever name of the zone it is, however deep, and whatever the value, to the octet. (D13, D14) A future may be
-/// dropped at any moment, and a provider must be of use after that. (D16)
+/// dropped at any moment, and a provider must be of use after that. (D16) Whatever an API answers is told for what it
+/// is, with the vendor's time if it limits, and what is no answer of its own is no success. (D17) All this in a real
+/// zone, too. (D18)
 ///
 /// # Wrappers
 /// `Arc<T>`, `Box<T>` and every decorator forward all methods, also those with a default. (D12)

@@ -129,6 +129,8 @@ struct Shared {
     answering: Box<Answering>,
     asked: Mutex<Vec<Asked>>,
     faults: Mutex<VecDeque<(String, Fault)>>,
+    /// What every request meets that starts so.
+    always: Mutex<Option<(String, Fault)>>,
 }
 
 /// The server, on a free port of 127.0.0.1 until it is dropped.
@@ -162,6 +164,7 @@ impl Api {
             answering: Box::new(move |asked| Box::pin(answering(asked))),
             asked: Mutex::default(),
             faults: Mutex::default(),
+            always: Mutex::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await;
         let listener = listener.unwrap_or_else(|e| panic!("no free port on 127.0.0.1: {e}"));
@@ -186,6 +189,16 @@ impl Api {
         locked(&self.shared.faults).push_back((start.to_owned(), fault));
     }
 
+    /// Has every request that starts so meet a fault, until it is [mended](Self::mend).
+    pub fn fail_all(&self, start: &str, fault: Fault) {
+        *locked(&self.shared.always) = Some((start.to_owned(), fault));
+    }
+
+    /// Ends what [`fail_all`](Self::fail_all) began.
+    pub fn mend(&self) {
+        *locked(&self.shared.always) = None;
+    }
+
     /// All there was.
     pub fn asked(&self) -> Vec<Asked> {
         locked(&self.shared.asked).clone()
@@ -206,7 +219,13 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
             let fault = {
                 let mut faults = locked(&shared.faults);
                 let next = faults.iter().position(|(start, _)| asked.line().starts_with(start));
-                next.and_then(|at| faults.remove(at)).map(|(_, fault)| fault)
+                let next = next.and_then(|at| faults.remove(at)).map(|(_, fault)| fault);
+                let always = || {
+                    locked(&shared.always)
+                        .clone()
+                        .filter(|(start, _)| asked.line().starts_with(start.as_str()))
+                };
+                next.or_else(|| always().map(|(_, fault)| fault))
             };
             locked(&shared.asked).push(asked.clone());
             let answer = match fault {

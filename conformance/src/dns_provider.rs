@@ -52,12 +52,12 @@ const SOON: Duration = Duration::from_secs(30);
 /// What somebody else has put where the provider works.
 const PLANTED: &str = "somebody-elses";
 
-fn name(subject: &dyn Subject, label: &str) -> DnsName {
+pub(crate) fn name<S: Subject + ?Sized>(subject: &S, label: &str) -> DnsName {
     let made = subject.zone().child(label).and_then(|parent| parent.child("_acme-challenge"));
     made.unwrap_or_else(|e| panic!("the suite cannot make a name below the zone: {e}"))
 }
 
-async fn zone_of(subject: &dyn Subject, at: &DnsName) -> Zone {
+pub(crate) async fn zone_of<S: Subject + ?Sized>(subject: &S, at: &DnsName) -> Zone {
     match subject.provider().zone(at).await {
         Ok(Some(zone)) => zone,
         Ok(None) => panic!("D1: zone({at}) found no zone, though {} is the provider's", subject.zone()),

@@ -7,6 +7,8 @@
 //! The oracle is never the plug-in itself: a deployer is believed when a TLS client sees the
 //! certificate.
 //!
+//! For providers over an API there is [`dns_api`] beside, and for real zones [`dns_live`].
+//!
 //! For fakes of vendors' APIs there is [`api`], and [`log`] for tests that look for secrets in what is
 //! logged.
 //!
@@ -17,6 +19,8 @@ compile_error!("acmekit-conformance needs one crypto provider: enable the featur
 
 pub mod api;
 pub mod deployer;
+pub mod dns_api;
+pub mod dns_live;
 pub mod dns_provider;
 pub mod log;
 pub mod store;

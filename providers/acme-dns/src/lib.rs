@@ -65,8 +65,8 @@ use acmekit_core::{
     Store, StoreKey, SystemClock, TxtRecord, Zone, async_trait,
 };
 use http::{HeaderName, Method, StatusCode};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use self::account::{APART, Account, Values};
 pub use self::config::Config;
@@ -109,10 +109,17 @@ impl fmt::Display for Registration {
     }
 }
 
+/// <https://github.com/joohoi/acme-dns#update-endpoint>
 #[derive(Serialize)]
 struct Update<'a> {
     subdomain: &'a str,
     txt: &'a str,
+}
+
+/// What it is answered with: the value once more.
+#[derive(Deserialize)]
+struct Updated {
+    txt: String,
 }
 
 impl AcmeDns {
@@ -285,13 +292,19 @@ impl AcmeDns {
         let client = client.with_header(HeaderName::from_static("x-api-key"), &account.password)?;
         let update = Update { subdomain: &account.subdomain, txt: value };
         let request = client.request("acme-dns.add_txt", Method::POST, &["update"]).json(&update);
-        request.deadline(deadline).done().await.map_err(|error| match error.kind() {
+        let updated: Updated = request.deadline(deadline).send().await.map_err(|error| match error.kind() {
             ErrorKind::Auth => error.with_hint(
                 "the server refuses the account: it was deleted there, or may be used from other networks only \
                  (allowfrom); if it is gone, take it out of the store, register again, and set the new CNAME",
             ),
             _ => error,
-        })
+        })?;
+        if updated.txt == value {
+            return Ok(());
+        }
+        let why = "the server says that it has taken another value than the one sent";
+        Err(Error::new(ErrorKind::Protocol, "acme-dns.add_txt", why)
+            .with_hint("check that the base URL is that of an acme-dns server"))
     }
 
     async fn save(&self, key: &StoreKey, values: &Values, turn: &Lease) -> Result<()> {

@@ -6,13 +6,38 @@
 mod fake;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use acmekit_acme_dns::AcmeDns;
+use acmekit_acme_dns::{AcmeDns, Config};
+use acmekit_conformance::api::Api;
+use acmekit_conformance::dns_api;
 use acmekit_conformance::dns_provider::Subject;
 use acmekit_core::stores::MemoryStore;
 use acmekit_core::{DnsName, DnsProvider, Store, async_trait};
 
 use self::fake::{Fake, ZONE};
+
+/// The names there are accounts for: those of the suites.
+const LABELS: [&str; 18] = [
+    "www",
+    "a.b.c",
+    "d2",
+    "d3",
+    "d17-limit",
+    "d17-401",
+    "d17-403",
+    "d17-403-html",
+    "d17-500",
+    "d17-502-html",
+    "d17-503",
+    "d17-html",
+    "d17-cut",
+    "d17-other",
+    "d17-end",
+    "d17-silence",
+    "d17-stops",
+    "d17-endless",
+];
 
 struct OnFake {
     fake: Fake,
@@ -24,7 +49,7 @@ impl OnFake {
     /// With an account for each name of the suite, in a file as lego keeps it.
     async fn start() -> Self {
         let (fake, folder) = (Fake::start().await, tempfile::tempdir().unwrap());
-        let accounts: Vec<String> = ["www", "a.b.c", "d2", "d3"]
+        let accounts: Vec<String> = LABELS
             .iter()
             .map(|label| {
                 let account = fake.register(&format!("_acme-challenge.{label}"));
@@ -37,14 +62,30 @@ impl OnFake {
         std::fs::write(folder.path().join("lego.json"), format!("{{{}}}", accounts.join(","))).unwrap();
         Self { fake, store: Arc::new(MemoryStore::new()), folder }
     }
+
+    fn config(&self) -> Config {
+        let mut config = self.fake.config();
+        config.accounts_file = Some(self.folder.path().join("lego.json"));
+        config
+    }
+}
+
+impl dns_api::Subject for OnFake {
+    fn api(&self) -> &Api {
+        &self.fake.api
+    }
+
+    fn impatient(&self) -> Arc<dyn DnsProvider> {
+        let mut config = self.config();
+        config.timeout = Duration::from_secs(2);
+        Arc::new(AcmeDns::new(config, Arc::clone(&self.store)).unwrap())
+    }
 }
 
 #[async_trait]
 impl Subject for OnFake {
     fn provider(&self) -> Arc<dyn DnsProvider> {
-        let mut config = self.fake.config();
-        config.accounts_file = Some(self.folder.path().join("lego.json"));
-        Arc::new(AcmeDns::new(config, Arc::clone(&self.store)).unwrap())
+        Arc::new(AcmeDns::new(self.config(), Arc::clone(&self.store)).unwrap())
     }
 
     fn another(&self) -> Arc<dyn DnsProvider> {
@@ -69,8 +110,9 @@ impl Subject for OnFake {
         false
     }
 
+    /// All passwords begin so.
     fn secret(&self) -> String {
-        String::new()
+        "htB9mR9DYgcu9bX_afHF62erXaH2TS7bg9".to_owned()
     }
 
     fn wrong_secret(&self) -> String {
@@ -100,3 +142,5 @@ acmekit_conformance::dns_provider_suite!(
         d16_a_dropped_call_leaves_nothing_that_cannot_be_removed: "the server removes none",
     }
 );
+
+acmekit_conformance::dns_api_suite!(OnFake::start().await);

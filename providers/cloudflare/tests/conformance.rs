@@ -5,8 +5,11 @@
 mod fake;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use acmekit_cloudflare::{Cloudflare, Config, Credential};
+use acmekit_conformance::api::Api;
+use acmekit_conformance::dns_api;
 use acmekit_conformance::dns_provider::Subject;
 use acmekit_core::{DnsName, DnsProvider, async_trait};
 
@@ -59,12 +62,16 @@ impl OnFake {
     }
 
     fn provider_with(&self, credential: &Credential) -> Arc<dyn DnsProvider> {
+        Arc::new(Cloudflare::new(self.config(credential)).unwrap())
+    }
+
+    fn config(&self, credential: &Credential) -> Config {
         let mut config: Config = self.fake.config(credential.clone());
         if let Some((id, name)) = self.zone.clone() {
             config.zone_id = Some(id);
             config.zone_name = name;
         }
-        Arc::new(Cloudflare::new(config).unwrap())
+        config
     }
 }
 
@@ -122,9 +129,22 @@ impl Subject for OnFake {
     }
 }
 
+impl dns_api::Subject for OnFake {
+    fn api(&self) -> &Api {
+        &self.fake.api
+    }
+
+    fn impatient(&self) -> Arc<dyn DnsProvider> {
+        let mut config = self.config(&self.right);
+        config.timeout = Duration::from_secs(2);
+        Arc::new(Cloudflare::new(config).unwrap())
+    }
+}
+
 mod token {
     use super::*;
     acmekit_conformance::dns_provider_suite!(OnFake::with_token().await);
+    acmekit_conformance::dns_api_suite!(OnFake::with_token().await);
 }
 
 mod token_for_one_zone {

@@ -7,10 +7,10 @@ mod fake;
 use std::time::Duration;
 
 use acmekit_cloudflare::{Cloudflare, Credential};
+use acmekit_conformance::api::{Answer, Fault};
 use acmekit_core::{DnsProvider, Error, ErrorKind, RecordHandle, Result, Retry, TxtRecord, Zone};
-use axum::http::Method;
 
-use self::fake::{Fake, Fault, PARENT, Scope, TOKEN};
+use self::fake::{Fake, PARENT, Scope, TOKEN};
 
 const NAME: &str = "_acme-challenge.example.test";
 
@@ -38,11 +38,11 @@ fn what(error: &Error) -> (ErrorKind, Retry) {
 async fn a_value_is_one_record_in_quotes_with_a_comment_and_the_smallest_ttl() {
     let fake = Fake::start().await;
     let handle = add(&fake, "aZ09-_").await.unwrap();
-    let (line, body) = fake.change(|inner| inner.seen.last().cloned()).unwrap();
-    assert_eq!(line, format!("POST /zones/{PARENT}/dns_records?"));
+    let asked = fake.api.asked().pop().unwrap();
+    assert_eq!(asked.line(), format!("POST /client/v4/zones/{PARENT}/dns_records"));
     let want =
         format!(r#"{{"type":"TXT","name":"{NAME}","content":"\"aZ09-_\"","ttl":60,"comment":"acmekit"}}"#);
-    assert_eq!(body, want);
+    assert_eq!(asked.body, want);
     assert_eq!(handle, intent("aZ09-_").with_id(handle.id.clone().unwrap()));
     assert_eq!(fake.provider(TOKEN).limits().min_ttl, Duration::from_secs(60));
     for (asked, sent) in [(1, 60), (3600, 3600), (1_000_000, 86_400)] {
@@ -72,14 +72,14 @@ async fn a_value_that_is_there_already_is_found_on_whatever_page_it_is() {
     fake.change(|inner| inner.page = Some(2));
     let handle = add(&fake, "value-4").await.unwrap();
     assert_eq!(handle.id, ids.pop());
-    assert_eq!(fake.count("GET"), 3);
+    assert_eq!(fake.api.count("GET"), 3);
     assert_eq!(fake.values(NAME).len(), 5);
 
     let older = r#"{"success":false,"errors":[{"code":81057,"message":"The record already exists."}],"messages":[],"result":null}"#;
-    fake.fail(Method::POST, Fault::Answer(400, vec![("content-type", "application/json")], older));
+    fake.api.fail("POST", Fault::Instead(Answer::json(400, older)));
     assert_eq!(add(&fake, "value-0").await.unwrap().id.as_ref(), ids.first());
     // There, says the one; not there, says the other: somebody else is at work.
-    fake.fail(Method::POST, Fault::Answer(400, vec![("content-type", "application/json")], older));
+    fake.api.fail("POST", Fault::Instead(Answer::json(400, older)));
     let error = add(&fake, "nowhere").await.unwrap_err();
     assert_eq!(what(&error), (ErrorKind::Conflict, Retry::Backoff), "{}", error.report());
 }
@@ -87,13 +87,13 @@ async fn a_value_that_is_there_already_is_found_on_whatever_page_it_is() {
 #[tokio::test]
 async fn an_answer_that_was_lost_makes_no_second_record() {
     let fake = Fake::start().await;
-    fake.fail(Method::POST, Fault::After(500, "{}"));
+    fake.api.fail("POST", Fault::After(Answer::json(500, "{}")));
     let error = add(&fake, "value").await.unwrap_err();
     assert_eq!(what(&error), (ErrorKind::Unavailable, Retry::Backoff), "{}", error.report());
-    assert_eq!(fake.count("POST"), 1, "a write was repeated blindly");
+    assert_eq!(fake.api.count("POST"), 1, "a write was repeated blindly");
     let handle = add(&fake, "value").await.unwrap();
     assert_eq!(fake.values(NAME), ["value"]);
-    fake.fail(Method::DELETE, Fault::After(502, "{}"));
+    fake.api.fail("DELETE", Fault::After(Answer::json(502, "{}")));
     fake.provider(TOKEN).remove_txt(&handle).await.unwrap_err();
     fake.provider(TOKEN).remove_txt(&handle).await.unwrap();
     assert!(fake.values(NAME).is_empty());
@@ -129,13 +129,12 @@ async fn a_record_that_no_list_shows_yet_is_removed_by_its_id() {
 async fn a_record_that_goes_away_under_our_hands_is_no_error() {
     let fake = Fake::start().await;
     let handle = add(&fake, "value").await.unwrap();
-    fake.fail(
-        Method::DELETE,
-        Fault::Answer(
+    fake.api.fail(
+        "DELETE",
+        Fault::Instead(Answer::json(
             404,
-            vec![("content-type", "application/json")],
             r#"{"success":false,"errors":[{"code":81044,"message":"Record does not exist."}],"messages":[],"result":null}"#,
-        ),
+        )),
     );
     fake.provider(TOKEN).remove_txt(&handle).await.unwrap();
 }
@@ -161,7 +160,7 @@ async fn a_token_that_may_not_write_is_told_which_permission_it_needs() {
     assert!(error.hint().unwrap().contains("Zone → DNS → Edit"), "{}", error.report());
     // Some refusals come with status 200.
     let body = r#"{"success":false,"errors":[{"code":10000,"message":"Authentication error"}],"messages":[],"result":null}"#;
-    fake.fail(Method::POST, Fault::Answer(200, vec![("content-type", "application/json")], body));
+    fake.api.fail("POST", Fault::Instead(Answer::json(200, body)));
     assert_eq!(add(&fake, "another").await.unwrap_err().kind(), ErrorKind::Auth);
 }
 
@@ -169,55 +168,55 @@ async fn a_token_that_may_not_write_is_told_which_permission_it_needs() {
 const LIMITED: &str = r#"{"success":false,"errors":[{"code":10100,"message":"More than 1200 requests per 300 seconds reached. Please wait and consider throttling your request speed"}],"messages":[],"result":null}"#;
 
 fn limited(seconds: &'static str) -> Fault {
-    Fault::Answer(429, vec![("content-type", "application/json"), ("retry-after", seconds)], LIMITED)
+    Fault::Instead(Answer::json(429, LIMITED).with("retry-after", seconds))
 }
 
 #[tokio::test]
 async fn a_limit_is_waited_for_where_that_is_short_and_told_where_it_is_long() {
     let fake = Fake::start().await;
     fake.plant(PARENT, "TXT", NAME, "value");
-    fake.fail(Method::GET, limited("0"));
-    fake.fail(Method::GET, limited("0"));
+    fake.api.fail("GET", limited("0"));
+    fake.api.fail("GET", limited("0"));
     fake.provider(TOKEN).remove_txt(&intent("value")).await.unwrap();
-    assert_eq!(fake.count("GET"), 3);
+    assert_eq!(fake.api.count("GET"), 3);
 
-    fake.fail(Method::GET, limited("300"));
+    fake.api.fail("GET", limited("300"));
     let error = fake.provider(TOKEN).remove_txt(&intent("value")).await.unwrap_err();
     assert_eq!(what(&error), (ErrorKind::RateLimited, Retry::After(Duration::from_secs(300))), "{error}");
-    assert_eq!((error.vendor_code(), fake.count("GET")), (Some("10100"), 4));
+    assert_eq!((error.vendor_code(), fake.api.count("GET")), (Some("10100"), 4));
 
     // Not even this is a reason to repeat a write.
-    fake.fail(Method::POST, limited("0"));
+    fake.api.fail("POST", limited("0"));
     let error = add(&fake, "another").await.unwrap_err();
     assert_eq!(what(&error), (ErrorKind::RateLimited, Retry::After(Duration::ZERO)), "{error}");
-    assert_eq!(fake.count("POST"), 1);
+    assert_eq!(fake.api.count("POST"), 1);
 }
 
 #[tokio::test]
 async fn a_page_of_html_is_not_mistaken_for_an_answer() {
     let page = "<html><head><title>502 Bad Gateway</title></head></html>";
-    let broken = || Fault::Answer(502, vec![("content-type", "text/html; charset=UTF-8")], page);
+    let broken = || Fault::Instead(Answer::html(502, page));
     let fake = Fake::start().await;
     for _ in 0..3 {
-        fake.fail(Method::GET, broken());
+        fake.api.fail("GET", broken());
     }
     let error = fake.provider(TOKEN).remove_txt(&intent("value")).await.unwrap_err();
     assert_eq!(what(&error), (ErrorKind::Unavailable, Retry::Backoff), "{}", error.report());
     assert!(error.to_string().contains("502 with an HTML page instead of JSON"), "{error}");
     assert!(!error.report().contains("<html>"), "{}", error.report());
-    assert_eq!(fake.count("GET"), 3);
-    fake.fail(Method::POST, broken());
+    assert_eq!(fake.api.count("GET"), 3);
+    fake.api.fail("POST", broken());
     assert_eq!(add(&fake, "value").await.unwrap_err().kind(), ErrorKind::Unavailable);
-    assert_eq!(fake.count("POST"), 1);
+    assert_eq!(fake.api.count("POST"), 1);
 
     // A proxy that knows no such page says nothing of the record.
-    fake.fail(Method::DELETE, Fault::Answer(404, vec![("content-type", "text/html")], page));
+    fake.api.fail("DELETE", Fault::Instead(Answer::html(404, page)));
     let handle = add(&fake, "value").await.unwrap();
     let error = fake.provider(TOKEN).remove_txt(&handle).await.unwrap_err();
     assert_eq!(what(&error), (ErrorKind::Protocol, Retry::Never), "{}", error.report());
 
     // A login page in front of everything.
-    fake.fail(Method::DELETE, Fault::Answer(200, vec![("content-type", "text/html")], page));
+    fake.api.fail("DELETE", Fault::Instead(Answer::html(200, page)));
     let error = fake.provider(TOKEN).remove_txt(&handle).await.unwrap_err();
     assert_eq!(what(&error), (ErrorKind::Protocol, Retry::Never), "{}", error.report());
 }
@@ -226,7 +225,7 @@ async fn a_page_of_html_is_not_mistaken_for_an_answer() {
 async fn json_of_another_form_is_a_protocol_error_that_shows_none_of_it() {
     let fake = Fake::start().await;
     for body in [r#"{"result":"s3cr3t"}"#, "s3cr3t", "[", ""] {
-        fake.fail(Method::POST, Fault::Answer(200, vec![("content-type", "application/json")], body));
+        fake.api.fail("POST", Fault::Instead(Answer::json(200, body)));
         let error = add(&fake, "value").await.unwrap_err();
         assert_eq!(what(&error), (ErrorKind::Protocol, Retry::Never), "{body}: {}", error.report());
         assert!(!format!("{} {error:?}", error.report()).contains("s3cr3t"), "{}", error.report());
@@ -236,7 +235,7 @@ async fn json_of_another_form_is_a_protocol_error_that_shows_none_of_it() {
 #[tokio::test]
 async fn a_body_that_never_ends_is_not_read_for_ever() {
     let fake = Fake::start().await;
-    fake.fail(Method::GET, Fault::EndlessBody);
+    fake.api.fail("GET", Fault::EndlessBody);
     let error = fake.provider(TOKEN).remove_txt(&intent("value")).await.unwrap_err();
     assert_eq!(what(&error), (ErrorKind::Protocol, Retry::Never), "{}", error.report());
     assert!(error.to_string().contains("longer than 1 MiB"), "{error}");
@@ -249,7 +248,7 @@ async fn a_server_that_falls_silent_misses_the_deadline() {
     config.timeout = Duration::from_millis(200);
     let provider = Cloudflare::new(config).unwrap();
     for fault in [Fault::Silence, Fault::BodyThatStops] {
-        fake.fail(Method::POST, fault);
+        fake.api.fail("POST", fault);
         let error = provider.add_txt(&zone(), &record("value")).await.unwrap_err();
         assert_eq!(what(&error), (ErrorKind::Timeout, Retry::Backoff), "{}", error.report());
         let shown = error.to_string();

@@ -3,11 +3,11 @@
 mod fake;
 
 use acmekit_cloudflare::{Cloudflare, Credential};
+use acmekit_conformance::api::{Answer, Fault};
 use acmekit_conformance::log::{Log, assert_shows_none_of};
 use acmekit_core::{DnsProvider, TxtRecord};
-use axum::http::Method;
 
-use self::fake::{EMAIL, Fake, Fault, KEY, TOKEN};
+use self::fake::{EMAIL, Fake, KEY, TOKEN};
 
 const WRONG: &str = "tokEN-nobody-knows_0123456789abcdefghijk";
 
@@ -35,7 +35,7 @@ async fn the_credential_is_shown_nowhere_even_at_trace() {
         let handle = provider.add_txt(&zone, &TxtRecord::new(name.clone(), "value")).await.unwrap();
         provider.remove_txt(&handle).await.unwrap();
     }
-    fake.fail(Method::GET, Fault::Answer(403, vec![("content-type", "application/json")], ECHO));
+    fake.api.fail("GET", Fault::Instead(Answer::json(403, ECHO)));
     let error = fake.provider(TOKEN).zone(&name).await.unwrap_err();
     shown.push_str(&format!("{} {error:?}", error.report()));
 

@@ -27,8 +27,8 @@ async fn the_longest_zone_is_found_and_nothing_is_listed_whole() {
     assert_eq!(found, Some(zone("deep.example.test", DEEP)));
     let found = provider.zone(&name("_acme-challenge.notdeep.example.test")).await.unwrap();
     assert_eq!(found, Some(zone("example.test", PARENT)));
-    let asked = fake.change(|inner| inner.seen.clone());
-    assert!(asked.iter().all(|(line, _)| line.starts_with("GET /zones?name=")), "{asked:?}");
+    let one_by_name = fake.api.count("GET /client/v4/zones?name=");
+    assert_eq!(fake.api.count(""), one_by_name, "{:?}", fake.api.asked());
 }
 
 #[tokio::test]
@@ -41,7 +41,7 @@ async fn the_active_one_of_several_zones_of_a_name_is_found_on_a_later_page() {
     });
     let found = fake.provider(TOKEN).zone(&name("www.example.test")).await.unwrap();
     assert_eq!(found, Some(zone("example.test", PARENT)));
-    assert_eq!(fake.count("GET /zones?name=example.test"), 3);
+    assert_eq!(fake.api.count("GET /client/v4/zones?name=example.test"), 3);
 }
 
 #[tokio::test]
@@ -70,7 +70,7 @@ async fn a_refused_credential_ends_the_search_and_says_what_it_needs() {
         assert!(error.to_string().contains("name=a.b.example.test"), "{error}");
     }
     // Too many refused requests have Cloudflare block the sender.
-    assert_eq!(fake.count("GET"), 2);
+    assert_eq!(fake.api.count("GET"), 2);
 }
 
 #[tokio::test]
@@ -111,11 +111,11 @@ async fn a_zone_given_by_its_id_is_asked_for_once_and_one_given_by_both_never() 
         assert_eq!(found, Some(zone("example.test", PARENT)));
     }
     assert_eq!(provider.zone(&name("a.example.org")).await.unwrap(), None);
-    assert_eq!(fake.count("GET"), 1);
+    assert_eq!(fake.api.count("GET"), 1);
 
     let provider = with_zone(&fake, PARENT, Some("example.test"));
     assert_eq!(provider.zone(&name("a.example.test")).await.unwrap(), Some(zone("example.test", PARENT)));
-    assert_eq!(fake.count("GET"), 1);
+    assert_eq!(fake.api.count("GET"), 1);
 }
 
 #[tokio::test]
@@ -160,7 +160,7 @@ async fn a_name_outside_the_zone_is_never_sent() {
     let fake = Fake::start().await;
     let outside = TxtRecord::new(name("www.example.org"), "value");
     let error = fake.provider(TOKEN).add_txt(&zone("example.test", PARENT), &outside).await.unwrap_err();
-    assert_eq!((error.kind(), fake.count("")), (ErrorKind::Config, 0), "{}", error.report());
+    assert_eq!((error.kind(), fake.api.count("")), (ErrorKind::Config, 0), "{}", error.report());
 }
 
 #[tokio::test]

@@ -7,6 +7,8 @@ mod fake;
 use std::sync::Arc;
 use std::time::Duration;
 
+use acmekit_conformance::api::Api;
+use acmekit_conformance::dns_api;
 use acmekit_conformance::dns_provider::Subject;
 use acmekit_core::{DnsName, DnsProvider, async_trait};
 use acmekit_desec::Desec;
@@ -102,9 +104,22 @@ impl Subject for OnFake {
     }
 }
 
+impl dns_api::Subject for OnFake {
+    fn api(&self) -> &Api {
+        &self.fake.api
+    }
+
+    fn impatient(&self) -> Arc<dyn DnsProvider> {
+        let mut config = self.fake.config(self.token);
+        config.timeout = Duration::from_secs(2);
+        Arc::new(Desec::new(config).unwrap())
+    }
+}
+
 mod on_one {
     use super::*;
     acmekit_conformance::dns_provider_suite!(OnFake::on_one().await);
+    acmekit_conformance::dns_api_suite!(OnFake::on_one().await);
 }
 
 mod limited {

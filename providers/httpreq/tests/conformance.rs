@@ -5,10 +5,13 @@
 mod fake;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use acmekit_conformance::api::Api;
+use acmekit_conformance::dns_api;
 use acmekit_conformance::dns_provider::Subject;
 use acmekit_core::{DnsName, DnsProvider, async_trait};
-use acmekit_httpreq::{BasicAuth, HttpReq};
+use acmekit_httpreq::{BasicAuth, Config, HttpReq};
 
 use self::fake::{Fake, PASSWORD, USER};
 
@@ -29,11 +32,15 @@ impl OnFake {
     }
 
     fn provider_with(&self, password: &str) -> Arc<dyn DnsProvider> {
+        Arc::new(HttpReq::new(self.config(password)).unwrap())
+    }
+
+    fn config(&self, password: &str) -> Config {
         let mut config = self.fake.config().with_auth(BasicAuth::new(USER, password));
         if !self.zones {
             config.zones.clear();
         }
-        Arc::new(HttpReq::new(config).unwrap())
+        config
     }
 }
 
@@ -80,9 +87,25 @@ impl Subject for OnFake {
     }
 }
 
+impl dns_api::Subject for OnFake {
+    fn api(&self) -> &Api {
+        &self.fake.api
+    }
+
+    fn impatient(&self) -> Arc<dyn DnsProvider> {
+        let mut config = self.config(PASSWORD);
+        config.timeout = Duration::from_secs(2);
+        Arc::new(HttpReq::new(config).unwrap())
+    }
+}
+
 mod with_zones {
     use super::*;
     acmekit_conformance::dns_provider_suite!(OnFake::with_zones().await);
+    acmekit_conformance::dns_api_suite!(
+        OnFake::with_zones().await,
+        skip { d17_nonsense_is_no_success: "the protocol has no form for answers: any 2xx is success" }
+    );
 }
 
 mod for_every_name {

@@ -1,18 +1,12 @@
 //! What the API answers when nothing is wrong with it.
 
-use axum::body::{Body, Bytes};
-use axum::http::{HeaderMap, Method, Response, Uri};
+use acmekit_conformance::api::{Answer, Asked};
 
-use super::{Inner, Record, Scope};
-
-pub(super) fn json(status: u16, body: String) -> Response<Body> {
-    let builder = Response::builder().status(status).header("content-type", "application/json");
-    builder.body(Body::from(body)).unwrap()
-}
+use super::{BASE, Inner, Record, Scope};
 
 /// An error envelope: <https://developers.cloudflare.com/fundamentals/api/reference/responses/>.
-pub(super) fn refused(status: u16, code: u32, message: &str) -> Response<Body> {
-    json(
+pub(super) fn refused(status: u16, code: u32, message: &str) -> Answer {
+    Answer::json(
         status,
         format!(
             r#"{{"success":false,"errors":[{{"code":{code},"message":"{message}"}}],"messages":[],"result":null}}"#
@@ -20,8 +14,8 @@ pub(super) fn refused(status: u16, code: u32, message: &str) -> Response<Body> {
     )
 }
 
-fn chained(code: u32, message: &str, inner: u32, cause: &str) -> Response<Body> {
-    json(
+fn chained(code: u32, message: &str, inner: u32, cause: &str) -> Answer {
+    Answer::json(
         400,
         format!(
             r#"{{"success":false,"errors":[{{"code":{code},"message":"{message}","error_chain":[{{"code":{inner},"message":"{cause}"}}]}}],"messages":[],"result":null}}"#
@@ -29,17 +23,17 @@ fn chained(code: u32, message: &str, inner: u32, cause: &str) -> Response<Body> 
     )
 }
 
-pub(super) fn malformed(code: u32, message: &str) -> Response<Body> {
+pub(super) fn malformed(code: u32, message: &str) -> Answer {
     chained(6003, "Invalid request headers", code, message)
 }
 
 /// What a token without the permission meets: <https://github.com/hieunc229/mailflare/issues/1>.
-fn unauthorized() -> Response<Body> {
+fn unauthorized() -> Answer {
     refused(403, 10000, "Authentication error")
 }
 
 /// <https://github.com/troglobit/inadyn/pull/285>
-fn may_not_list() -> Response<Body> {
+fn may_not_list() -> Answer {
     refused(
         403,
         0,
@@ -48,12 +42,12 @@ fn may_not_list() -> Response<Body> {
 }
 
 /// <https://github.com/timothymiller/cloudflare-ddns/issues/152>
-fn no_route(path: &str) -> Response<Body> {
+fn no_route(path: &str) -> Answer {
     let message = format!("Could not route to /client/v4{path}, perhaps your object identifier is invalid?");
     refused(404, 7003, &message)
 }
 
-fn absent() -> Response<Body> {
+fn absent() -> Answer {
     // https://github.com/zanjie1999/cloudflare-api-v4-ddns/issues/5
     refused(404, 81044, "Record does not exist.")
 }
@@ -74,18 +68,16 @@ fn record(record: &Record) -> String {
     )
 }
 
-fn one(result: &str) -> Response<Body> {
-    json(200, format!(r#"{{"errors":[],"messages":[],"success":true,"result":{result}}}"#))
+fn one(result: &str) -> Answer {
+    Answer::json(200, format!(r#"{{"errors":[],"messages":[],"success":true,"result":{result}}}"#))
 }
 
 struct Query<'a>(&'a str);
 
 impl Query<'_> {
     fn get(&self, name: &str) -> Option<String> {
-        let uri: Uri = format!("/?{}", self.0).parse().unwrap();
-        let pairs: axum::extract::Query<Vec<(String, String)>> =
-            axum::extract::Query::try_from_uri(&uri).unwrap();
-        pairs.0.into_iter().find(|(key, _)| key == name).map(|(_, value)| value)
+        let mut pairs = self.0.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
     }
 
     fn number(&self, name: &str, default: usize) -> usize {
@@ -94,20 +86,15 @@ impl Query<'_> {
 }
 
 impl Inner {
-    pub(super) fn answer(
-        &mut self,
-        method: &Method,
-        headers: &HeaderMap,
-        path: &str,
-        query: &str,
-        body: &Bytes,
-    ) -> Response<Body> {
-        let scope = match self.authorize(headers) {
+    pub(super) fn answer(&mut self, asked: &Asked) -> Answer {
+        let scope = match self.authorize(asked) {
             Ok(scope) => scope,
-            Err(refusal) => return *refusal,
+            Err(refusal) => return refusal,
         };
+        let path = asked.path.strip_prefix(BASE).unwrap();
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
-        match (method.as_str(), segments.as_slice()) {
+        match (asked.method.as_str(), segments.as_slice()) {
             ("GET", ["zones"]) => self.zones(&scope, &Query(query)),
             (_, ["zones", id, ..]) if id.len() != 32 => no_route(path),
             ("GET", ["zones", id]) => match self.zones.iter().find(|(known, ..)| known == id) {
@@ -122,7 +109,7 @@ impl Inner {
             }
             (write, ["zones", ..]) if write != "GET" && scope == Scope::ReadOnly => unauthorized(),
             ("GET", ["zones", id, "dns_records"]) => self.list(id, &Query(query)),
-            ("POST", ["zones", id, "dns_records"]) => self.create(id, body),
+            ("POST", ["zones", id, "dns_records"]) => self.create(id, &asked.body),
             ("GET", ["zones", _, "dns_records", id]) => {
                 self.records.iter().find(|it| it.id == *id).map_or_else(absent, |found| one(&record(found)))
             }
@@ -131,13 +118,13 @@ impl Inner {
                 self.records.remove(at);
                 // This answer has no more to it:
                 // https://developers.cloudflare.com/api/resources/dns/subresources/records/methods/delete/
-                json(200, format!(r#"{{"result":{{"id":"{id}"}}}}"#))
+                Answer::json(200, format!(r#"{{"result":{{"id":"{id}"}}}}"#))
             }
             _ => no_route(path),
         }
     }
 
-    fn zones(&self, scope: &Scope, query: &Query<'_>) -> Response<Body> {
+    fn zones(&self, scope: &Scope, query: &Query<'_>) -> Answer {
         let name = query.get("name");
         let is_asked = |named: &str| name.as_ref().is_none_or(|name| name == named);
         let own =
@@ -156,7 +143,7 @@ impl Inner {
         self.page(found.map(zone).collect(), query, query.number("per_page", 20).clamp(5, 50))
     }
 
-    fn list(&self, zone: &str, query: &Query<'_>) -> Response<Body> {
+    fn list(&self, zone: &str, query: &Query<'_>) -> Answer {
         let is = |filter: &str, text: &str| query.get(filter).is_none_or(|wanted| wanted == text);
         let found = self.records.iter().filter(|it| {
             it.zone == zone
@@ -167,12 +154,12 @@ impl Inner {
         self.page(found.map(record).collect(), query, query.number("per_page", 100))
     }
 
-    fn page(&self, entries: Vec<String>, query: &Query<'_>, asked: usize) -> Response<Body> {
+    fn page(&self, entries: Vec<String>, query: &Query<'_>, asked: usize) -> Answer {
         let (page, size) = (query.number("page", 1), self.page.unwrap_or(asked));
         let (total, pages) = (entries.len(), entries.len().div_ceil(size));
         let shown: Vec<String> = entries.into_iter().skip((page - 1) * size).take(size).collect();
         let (count, shown) = (shown.len(), shown.join(","));
-        json(
+        Answer::json(
             200,
             format!(
                 r#"{{"errors":[],"messages":[],"success":true,"result":[{shown}],"result_info":{{"count":{count},"page":{page},"per_page":{size},"total_count":{total},"total_pages":{pages}}}}}"#
@@ -180,8 +167,8 @@ impl Inner {
         )
     }
 
-    fn create(&mut self, zone: &str, body: &Bytes) -> Response<Body> {
-        let sent: serde_json::Value = serde_json::from_slice(body).unwrap();
+    fn create(&mut self, zone: &str, body: &str) -> Answer {
+        let sent: serde_json::Value = serde_json::from_str(body).unwrap();
         let text = |member: &str| sent[member].as_str().unwrap().to_owned();
         let (kind, mut name, content, ttl) =
             (text("type"), text("name"), text("content"), sent["ttl"].as_u64().unwrap());

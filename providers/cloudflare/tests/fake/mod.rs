@@ -9,21 +9,15 @@
 
 mod answers;
 
-use std::collections::{HashMap, VecDeque};
-use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use acmekit_cloudflare::{Cloudflare, Config, Credential};
-use axum::Router;
-use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, Response, StatusCode};
-use futures_util::{StreamExt, stream};
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use acmekit_conformance::api::{Answer, Api, Asked};
 
+/// Where the API begins.
+const BASE: &str = "/client/v4";
 pub(crate) const TOKEN: &str = "tokEN-for_All-zones-0123456789abcdefghij";
 pub(crate) const EMAIL: &str = "owner@example.test";
 pub(crate) const KEY: &str = "144c9defac04969c7bfad8efaa8ea1940f3a2";
@@ -45,17 +39,6 @@ pub(crate) enum Scope {
     DnsOnly,
 }
 
-/// What is answered in place of the truth.
-#[derive(Debug, Clone)]
-pub(crate) enum Fault {
-    Answer(u16, Vec<(&'static str, &'static str)>, &'static str),
-    /// The truth happens, but this is answered.
-    After(u16, &'static str),
-    EndlessBody,
-    BodyThatStops,
-    Silence,
-}
-
 #[derive(Debug, Clone)]
 pub(crate) struct Record {
     pub(crate) id: String,
@@ -72,9 +55,6 @@ pub(crate) struct Inner {
     pub(crate) zones: Vec<(String, String, &'static str)>,
     pub(crate) records: Vec<Record>,
     pub(crate) tokens: HashMap<String, Scope>,
-    /// Requests as `GET /zones?page=1`, and bodies.
-    pub(crate) seen: Vec<(String, String)>,
-    pub(crate) faults: VecDeque<(Method, Fault)>,
     /// Pages are no longer than this.
     pub(crate) page: Option<usize>,
     /// The smallest TTL.
@@ -86,9 +66,8 @@ pub(crate) struct Inner {
 
 /// The API, served until it is dropped.
 pub(crate) struct Fake {
-    pub(crate) address: SocketAddr,
+    pub(crate) api: Api,
     inner: Arc<Mutex<Inner>>,
-    _serving: JoinSet<()>,
 }
 
 impl Fake {
@@ -102,12 +81,13 @@ impl Fake {
             ..Inner::default()
         };
         let inner = Arc::new(Mutex::new(inner));
-        let router = Router::new().fallback(serve).with_state(Arc::clone(&inner));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let mut serving = JoinSet::new();
-        serving.spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { address, inner, _serving: serving }
+        let answering = Arc::clone(&inner);
+        let api = Api::start(move |asked| {
+            let answer = answering.lock().unwrap().answer(&asked);
+            async move { answer }
+        })
+        .await;
+        Self { api, inner }
     }
 
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
@@ -120,14 +100,9 @@ impl Fake {
         self
     }
 
-    /// Has the next request of this method, not yet spoken for, meet a fault.
-    pub(crate) fn fail(&self, method: Method, fault: Fault) {
-        self.change(|inner| inner.faults.push_back((method, fault)));
-    }
-
     pub(crate) fn config(&self, credential: Credential) -> Config {
         let mut config = Config::new(credential);
-        config.base_url = format!("http://{}/client/v4", self.address);
+        config.base_url = format!("{}{BASE}", self.api.url());
         config.timeout = Duration::from_secs(10);
         config
     }
@@ -148,11 +123,6 @@ impl Fake {
             let at = inner.records.iter().filter(|record| record.kind == "TXT" && record.name == name);
             at.map(|record| record.content.trim_matches('"').to_owned()).collect()
         })
-    }
-
-    /// The requests there were that start so: `POST /zones`.
-    pub(crate) fn count(&self, start: &str) -> usize {
-        self.change(|inner| inner.seen.iter().filter(|(line, _)| line.starts_with(start)).count())
     }
 }
 
@@ -175,8 +145,8 @@ impl Inner {
     }
 
     /// What the credential may do; or why it is refused.
-    fn authorize(&self, headers: &HeaderMap) -> Result<Scope, Box<Response<Body>>> {
-        let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+    fn authorize(&self, asked: &Asked) -> Result<Scope, Answer> {
+        let text = |name: &str| asked.header(name).map(str::to_owned);
         let refusal = match (text("authorization"), text("x-auth-email"), text("x-auth-key")) {
             (Some(bearer), None, None) => {
                 let token = bearer.strip_prefix("Bearer ").unwrap_or_default();
@@ -201,45 +171,6 @@ impl Inner {
             },
             _ => answers::malformed(6111, "Invalid format for Authorization header"),
         };
-        Err(Box::new(refusal))
+        Err(refusal)
     }
-}
-
-async fn serve(State(inner): State<Arc<Mutex<Inner>>>, request: Request) -> Response<Body> {
-    let (parts, body) = request.into_parts();
-    let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
-    let path = parts.uri.path().strip_prefix("/client/v4").unwrap().to_owned();
-    let query = parts.uri.query().unwrap_or_default();
-    let fault = {
-        let mut inner = inner.lock().unwrap();
-        let line = format!("{} {path}?{query}", parts.method);
-        inner.seen.push((line, String::from_utf8(body.to_vec()).unwrap()));
-        let next = inner.faults.iter().position(|(method, _)| *method == parts.method);
-        next.and_then(|at| inner.faults.remove(at)).map(|(_, fault)| fault)
-    };
-    let truth = || inner.lock().unwrap().answer(&parts.method, &parts.headers, &path, query, &body);
-    match fault {
-        None => truth(),
-        Some(Fault::Answer(status, headers, body)) => {
-            let builder = Response::builder().status(status);
-            let builder =
-                headers.into_iter().fold(builder, |builder, (name, value)| builder.header(name, value));
-            builder.body(Body::from(body)).unwrap()
-        }
-        Some(Fault::After(status, body)) => {
-            drop(truth());
-            answers::json(status, body.to_owned())
-        }
-        Some(Fault::EndlessBody) => streamed(stream::repeat(Bytes::from_static(&[b' '; 4096]))),
-        Some(Fault::BodyThatStops) => {
-            streamed(stream::once(async { Bytes::from_static(b"{") }).chain(stream::pending()))
-        }
-        Some(Fault::Silence) => std::future::pending().await,
-    }
-}
-
-fn streamed(chunks: impl stream::Stream<Item = Bytes> + Send + 'static) -> Response<Body> {
-    let body = Body::from_stream(chunks.map(Ok::<_, Infallible>));
-    let builder = Response::builder().status(StatusCode::OK).header("content-type", "application/json");
-    builder.body(body).unwrap()
 }

@@ -1,0 +1,5 @@
+//! In a real zone, with the provider that the environment tells of.
+
+use acmekit_httpreq::{Config, HttpReq};
+
+acmekit_conformance::dns_provider_live!(Config::from_env().and_then(HttpReq::new));
