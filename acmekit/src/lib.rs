@@ -37,9 +37,11 @@ pub use acmekit_cloudflare as cloudflare;
 #[cfg(feature = "desec")]
 pub use acmekit_desec as desec;
 
-/// DNS-01 by a program that is run for each change.
+/// DNS-01 by the vendors of the crate dns-update. Empty with the feature `ring` and without `aws-lc-rs`.
 #[cfg(feature = "dns-update")]
 pub use acmekit_dns_update as dns_update;
+
+/// DNS-01 by a program that is run for each change.
 #[cfg(feature = "exec")]
 pub use acmekit_exec as exec;
 
@@ -54,6 +56,8 @@ pub use acmekit_responder as responder;
 /// DNS-01 by dynamic updates (RFC 2136) signed with TSIG.
 #[cfg(feature = "rfc2136")]
 pub use acmekit_rfc2136 as rfc2136;
+
+/// DNS-01 in hosted zones at AWS Route 53.
 #[cfg(feature = "route53")]
 pub use acmekit_route53 as route53;
 
