@@ -89,6 +89,8 @@ pub mod solvers;
 mod spec;
 mod store;
 pub mod stores;
+#[cfg(feature = "rustls")]
+pub mod tls;
 
 pub use async_trait::async_trait;
 

@@ -17,6 +17,8 @@
 //! | `haproxy` | `haproxy` | deploys: a running HAProxy, by its runtime API, without a reload |
 //! | `plug-ins` | | all of the above |
 //! | `config` | `config` | all of it out of one TOML file |
+//! | `rustls` | `tls` | certificates for rustls servers in this program, swapped while they serve; tls-alpn-01 by them |
+//! | `axum` | `tls` | `TlsListener` for `axum::serve` |
 //! | `metrics` | [`metrics`](mod@metrics) | expiry, results, latencies and budgets for any recorder of the `metrics` facade; the module lists them all |
 //! | `rsa` | | RSA certificate keys |
 //! | `aws-lc-rs` (default), `ring` | | the crypto provider: exactly one is linked |
