@@ -24,7 +24,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 /// How many names a certificate has, of many.
-const NAMES: usize = 100;
+const NAMES: usize = 50;
 
 /// Certificates with so many names together; each has a wildcard, too.
 fn bundles(names: usize) -> Vec<Bundle> {
