@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use acmekit::tls::{ACME_TLS, CertResolver, server_config};
+use acmekit::tls::{ACME_TLS, CertResolver, TlsListener, server_config};
 use acmekit::{Bundle, CertificateId, Deployer, ErrorKind, Origin, PrivateKey, async_trait};
 use acmekit_conformance::deployer::{DeployerSubject, NAMES};
 use acmekit_conformance::test_bundle;
@@ -18,7 +18,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_rustls::TlsConnector;
 
 #[cfg(feature = "aws-lc-rs")]
 use rustls::crypto::aws_lc_rs as crypto;
@@ -35,16 +35,13 @@ struct Server {
 impl Server {
     async fn start() -> Self {
         let resolver = CertResolver::new();
-        let acceptor = TlsAcceptor::from(Arc::new(server_config(&resolver).unwrap()));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut listener = TlsListener::new(tcp, server_config(&resolver).unwrap());
         let address = listener.local_addr().unwrap();
         let mut serving = JoinSet::new();
         serving.spawn(async move {
-            let mut open = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                let acceptor = acceptor.clone();
-                open.spawn(async move { acceptor.accept(stream).await.map(drop) });
-                while open.try_join_next().is_some() {}
+            loop {
+                drop(listener.accept().await);
             }
         });
         Self { address, resolver, _serving: serving }

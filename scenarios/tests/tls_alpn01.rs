@@ -8,14 +8,13 @@ use std::sync::Arc;
 use acmekit::probe::served_chain;
 use acmekit::solvers::TlsAlpn01;
 use acmekit::stores::MemoryStore;
-use acmekit::tls::{CertResolver, server_config};
+use acmekit::tls::{CertResolver, TlsListener, server_config};
 use acmekit::{Authority, CertificateSpec, Deadline, Issuance, Pipeline};
 use acmekit_scenarios::{authority, trusted};
 use acmekit_server::TestCa;
 use acmekit_testbed::{Bind, Pebble};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 
 /// A TLS server on a free port of this machine.
 struct Server {
@@ -27,16 +26,13 @@ struct Server {
 impl Server {
     async fn start() -> Self {
         let resolver = CertResolver::new();
-        let acceptor = TlsAcceptor::from(Arc::new(server_config(&resolver).unwrap()));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut listener = TlsListener::new(tcp, server_config(&resolver).unwrap());
         let address = listener.local_addr().unwrap();
         let mut serving = JoinSet::new();
         serving.spawn(async move {
-            let mut open = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                let acceptor = acceptor.clone();
-                open.spawn(async move { acceptor.accept(stream).await.map(drop) });
-                while open.try_join_next().is_some() {}
+            loop {
+                drop(listener.accept().await);
             }
         });
         Self { address, resolver, _serving: serving }
