@@ -89,8 +89,7 @@ impl Served {
 
     /// Whether a client that takes these signatures can have it.
     pub(super) fn fits(&self, offered: &[SignatureScheme]) -> bool {
-        let own = SCHEMES.iter().enumerate().filter(|(at, _)| self.schemes & (1 << at) != 0);
-        own.map(|(_, scheme)| scheme).any(|scheme| offered.contains(scheme))
+        self.schemes().any(|scheme| offered.contains(&scheme))
     }
 
     /// Whether it is this very certificate, with its chain.
@@ -99,9 +98,9 @@ impl Served {
     }
 
     /// All that its key signs by.
-    pub(super) fn schemes(&self) -> Vec<SignatureScheme> {
+    pub(super) fn schemes(&self) -> impl Iterator<Item = SignatureScheme> {
         let own = SCHEMES.iter().enumerate().filter(|(at, _)| self.schemes & (1 << at) != 0);
-        own.map(|(_, scheme)| *scheme).collect()
+        own.map(|(_, scheme)| *scheme)
     }
 
     /// The smaller, the sooner it is served: by its best signature, and of two of a kind the newer one.

@@ -36,7 +36,7 @@ impl Deployer for CertResolver {
         let Some(own) = self.of(bundle.id()).filter(|served| served.is_of(bundle)) else {
             return Err(refuse(self.of(bundle.id())));
         };
-        let schemes = own.schemes();
+        let schemes: Vec<_> = own.schemes().collect();
         for name in &bundle.facts().identifiers {
             match self.under(name, &schemes) {
                 Some(served) if served.id != own.id || served.is_of(bundle) => {}

@@ -33,10 +33,10 @@ const PAUSE: Duration = Duration::from_millis(500);
 ///
 /// ```no_run
 /// # async fn example(resolver: acmekit_core::tls::CertResolver) -> Result<(), Box<dyn std::error::Error>> {
-/// use acmekit_core::tls::{TlsListener, server_config};
+/// use acmekit_core::tls::{ACME_TLS, TlsListener, server_config};
 ///
 /// let mut config = server_config(&resolver)?;
-/// config.alpn_protocols.clear(); // a protocol of one's own
+/// config.alpn_protocols.retain(|name| name == ACME_TLS); // it is no HTTP
 /// let tcp = tokio::net::TcpListener::bind("[::]:8443").await?;
 /// let mut listener = TlsListener::new(tcp, config);
 /// loop {
