@@ -46,9 +46,39 @@ const EVENTS: usize = 4096;
 /// that is killed: whoever starts next goes on with what it has begun.
 #[derive(Debug)]
 pub struct Manager {
-    commands: mpsc::Sender<Command>,
+    handle: Handle,
     events: broadcast::Sender<Event>,
     running: JoinHandle<()>,
+}
+
+/// What tells a manager what to do, for parts of the program that do not own it.
+#[derive(Debug, Clone)]
+pub(crate) struct Handle(mpsc::Sender<Command>);
+
+impl Handle {
+    /// As [`Manager::add`].
+    pub(crate) async fn add(&self, certificate: impl Into<Managed>) -> Result<()> {
+        let managed = Box::new(certificate.into());
+        self.ask(|reply| Command::Add { managed, reply }).await?
+    }
+
+    /// As [`Manager::remove`].
+    pub(crate) async fn remove(&self, id: &CertificateId) -> Result<bool> {
+        self.ask(|reply| Command::Remove { id: id.clone(), reply }).await
+    }
+
+    /// A journal of this certificate stays, and perhaps nobody is left who works on it: it is gone on with, in turn.
+    #[cfg(feature = "rustls")]
+    pub(crate) async fn go_on(&self, id: &CertificateId) -> Result<bool> {
+        self.ask(|reply| Command::GoOn { id: id.clone(), reply }).await
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T> {
+        let ended = || Error::new(ErrorKind::Cancelled, "manager", "the manager has ended");
+        let (reply, answer) = oneshot::channel();
+        self.0.send(command(reply)).await.map_err(|_| ended())?;
+        answer.await.map_err(|_| ended())
+    }
 }
 
 /// A certificate to be looked after, and how.
@@ -165,7 +195,7 @@ impl ManagerBuilder {
             reason = "the Manager owns the task: it awaits it, or ends it when dropped"
         )]
         let running = tokio::spawn(keeper.run());
-        Manager { commands, events, running }
+        Manager { handle: Handle(commands), events, running }
     }
 }
 
@@ -182,8 +212,7 @@ impl Manager {
     /// [`ErrorKind::Config`] if it asks for an authority or a deployer the pipeline does not have;
     /// [`ErrorKind::Cancelled`] if the manager has ended.
     pub async fn add(&self, certificate: impl Into<Managed>) -> Result<()> {
-        let managed = Box::new(certificate.into());
-        self.ask(|reply| Command::Add { managed, reply }).await?
+        self.handle.add(certificate).await
     }
 
     /// Looks after a certificate no longer. It stays in the store and where it was deployed. Says whether it was known.
@@ -191,7 +220,7 @@ impl Manager {
     /// # Errors
     /// [`ErrorKind::Cancelled`] if the manager has ended.
     pub async fn remove(&self, id: &CertificateId) -> Result<bool> {
-        self.ask(|reply| Command::Remove { id: id.clone(), reply }).await
+        self.handle.remove(id).await
     }
 
     /// Renews a certificate now, whatever failed before and however young it is, within the budget. Says whether it is
@@ -200,7 +229,7 @@ impl Manager {
     /// # Errors
     /// [`ErrorKind::Cancelled`] if the manager has ended.
     pub async fn force(&self, id: &CertificateId) -> Result<bool> {
-        self.ask(|reply| Command::Force { id: id.clone(), reply }).await
+        self.handle.ask(|reply| Command::Force { id: id.clone(), reply }).await
     }
 
     /// The private key of a certificate is compromised: it is blocked, a certificate with a new key is got and served,
@@ -210,7 +239,7 @@ impl Manager {
     /// # Errors
     /// [`ErrorKind::Cancelled`] if the manager has ended.
     pub async fn rotate_compromised(&self, id: &CertificateId) -> Result<bool> {
-        self.ask(|reply| Command::Rotate { id: id.clone(), reply }).await
+        self.handle.ask(|reply| Command::Rotate { id: id.clone(), reply }).await
     }
 
     /// Begins nothing for a certificate until [`resume`](Self::resume); what is under way ends. Says whether it is known.
@@ -218,7 +247,7 @@ impl Manager {
     /// # Errors
     /// [`ErrorKind::Cancelled`] if the manager has ended.
     pub async fn pause(&self, id: &CertificateId) -> Result<bool> {
-        self.ask(|reply| Command::Pause { id: id.clone(), paused: true, reply }).await
+        self.handle.ask(|reply| Command::Pause { id: id.clone(), paused: true, reply }).await
     }
 
     /// Goes on with a certificate that was paused. Says whether it is known.
@@ -226,7 +255,7 @@ impl Manager {
     /// # Errors
     /// [`ErrorKind::Cancelled`] if the manager has ended.
     pub async fn resume(&self, id: &CertificateId) -> Result<bool> {
-        self.ask(|reply| Command::Pause { id: id.clone(), paused: false, reply }).await
+        self.handle.ask(|reply| Command::Pause { id: id.clone(), paused: false, reply }).await
     }
 
     /// How all certificates stand.
@@ -234,7 +263,7 @@ impl Manager {
     /// # Errors
     /// [`ErrorKind::Storage`] if the budget cannot be read; [`ErrorKind::Cancelled`] if the manager has ended.
     pub async fn status(&self) -> Result<Status> {
-        self.ask(|reply| Command::Status { reply }).await?
+        self.handle.ask(|reply| Command::Status { reply }).await?
     }
 
     /// Waits until nothing is left to do for now: all certificates rest until they are due, or until something that
@@ -243,7 +272,7 @@ impl Manager {
     /// # Errors
     /// [`ErrorKind::Cancelled`] if the manager has ended.
     pub async fn settled(&self) -> Result<()> {
-        self.ask(|reply| Command::Settled { reply }).await
+        self.handle.ask(|reply| Command::Settled { reply }).await
     }
 
     /// What happens from now on.
@@ -254,15 +283,20 @@ impl Manager {
     /// Begins nothing more, waits for what is under way as long as it was told to, and ends.
     pub async fn shutdown(mut self) {
         // If it has ended already there is nothing to wait for.
-        self.commands.send(Command::Shutdown).await.ok();
+        self.handle.0.send(Command::Shutdown).await.ok();
         (&mut self.running).await.ok();
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T> {
-        let ended = || Error::new(ErrorKind::Cancelled, "manager", "the manager has ended");
-        let (reply, answer) = oneshot::channel();
-        self.commands.send(command(reply)).await.map_err(|_| ended())?;
-        answer.await.map_err(|_| ended())
+    /// As [`shutdown`](Self::shutdown), where it is shared.
+    #[cfg(feature = "rustls")]
+    pub(crate) async fn end(&self) {
+        self.handle.0.send(Command::Shutdown).await.ok();
+        self.handle.0.closed().await;
+    }
+
+    #[cfg(feature = "rustls")]
+    pub(crate) fn handle(&self) -> Handle {
+        self.handle.clone()
     }
 }
 

@@ -394,6 +394,6 @@ impl Pipeline {
     }
 }
 
-fn certificate_key(id: &CertificateId) -> Result<StoreKey> {
+pub(crate) fn certificate_key(id: &CertificateId) -> Result<StoreKey> {
     format!("certificates/{id}").parse()
 }

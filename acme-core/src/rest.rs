@@ -126,6 +126,15 @@ impl Pool {
     }
 }
 
+/// A client of its own for one URL, which may have a query: under the same rules as those of a [`Client`].
+#[cfg(feature = "rustls")]
+pub(crate) fn outside(url: &str) -> Result<(reqwest::Client, Url)> {
+    let pool = Pool::new()?;
+    let url = address::with_query(url)?;
+    let http = if url.scheme() == "https" { pool.https } else { pool.loopback };
+    Ok((http, url))
+}
+
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The HTTP client's own would show proxies with their passwords.

@@ -62,6 +62,17 @@ pub trait Store: fmt::Debug + Send + Sync {
         Ok(entries)
     }
 
+    /// The versions of the entries below a prefix, sorted by key: for who looks often whether something is new. (T7)
+    ///
+    /// Unless a store knows better, all of them are loaded for it.
+    ///
+    /// # Errors
+    /// As [`load_all`](Self::load_all), but a store may leave values unread, and damage unseen.
+    async fn versions(&self, prefix: &StoreKey) -> Result<Vec<(StoreKey, Version)>> {
+        let entries = self.load_all(prefix).await?;
+        Ok(entries.into_iter().map(|(key, entry)| (key, entry.version)).collect())
+    }
+
     /// Takes the lease of this name, or answers `None` while somebody else holds it. (T10)
     ///
     /// It ends when `ttl` passes without [`renew`](Self::renew), when the [`Lease`] is dropped, and
@@ -279,6 +290,9 @@ macro_rules! forward {
             }
             async fn load_all(&self, prefix: &StoreKey) -> Result<Vec<(StoreKey, Entry)>> {
                 (**self).load_all(prefix).await
+            }
+            async fn versions(&self, prefix: &StoreKey) -> Result<Vec<(StoreKey, Version)>> {
+                (**self).versions(prefix).await
             }
             async fn lease(&self, name: &StoreKey, ttl: Duration) -> Result<Option<Lease>> {
                 (**self).lease(name, ttl).await

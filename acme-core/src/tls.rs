@@ -14,17 +14,24 @@
 //! # Ok(()) }
 //! ```
 
+mod acceptor;
+mod auto;
 mod certified;
 mod deployer;
 mod listener;
+mod on_demand;
 mod resolver;
 mod table;
+mod waiting;
 
 use std::sync::Arc;
 
 use rustls::ServerConfig;
 
+pub use self::acceptor::TlsAcceptor;
+pub use self::auto::{AutoTls, AutoTlsBuilder, CertificateHealth, Health, Standing};
 pub use self::listener::TlsListener;
+pub use self::on_demand::{Ask, OnDemand, Permission};
 pub use self::resolver::CertResolver;
 use crate::probe::crypto_provider;
 use crate::{Error, ErrorKind, Result};

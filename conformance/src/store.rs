@@ -259,6 +259,13 @@ pub async fn t07_list_ends_at_a_slash(store: &dyn Store) {
         let alone = alone.as_ref().map(|alone| (alone.value.expose(), alone.version));
         assert_eq!(alone, Some((entry.value.expose(), entry.version)), "T7: all at once: {at}");
     }
+    let versions = done("T7", store.versions(&key("list")).await);
+    let mut alone = Vec::new();
+    for at in wanted {
+        let entry = done("T7", store.load(&at).await);
+        alone.extend(entry.map(|entry| (at, entry.version)));
+    }
+    assert_eq!(versions, alone, "T7: versions");
     assert!(done("T7", store.list(&key("nothing")).await).is_empty(), "T7: nothing there");
 }
 

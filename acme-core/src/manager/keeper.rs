@@ -34,6 +34,7 @@ pub(super) enum Command {
     Remove { id: CertificateId, reply: oneshot::Sender<bool> },
     Rotate { id: CertificateId, reply: oneshot::Sender<bool> },
     Force { id: CertificateId, reply: oneshot::Sender<bool> },
+    GoOn { id: CertificateId, reply: oneshot::Sender<bool> },
     Pause { id: CertificateId, paused: bool, reply: oneshot::Sender<bool> },
     Status { reply: oneshot::Sender<Result<Status>> },
     Settled { reply: oneshot::Sender<()> },
@@ -279,8 +280,8 @@ impl Keeper {
                 item.looks_again &= task == Task::Ask;
                 item.compromised &= task != Task::Rotate;
                 // What ended well and is to be done again at once has changed nothing that is known: a store, or
-                // somebody else, is in the way. It must not be done in a circle.
-                if item.next(&policy, now) == Next::Now(task) {
+                // somebody else, is in the way. It must not be done in a circle. (What was forced meanwhile is another matter.)
+                if !item.forced && item.next(&policy, now) == Next::Now(task) {
                     self.queue.schedule(wait.slot, now + BUSY);
                     return;
                 }
@@ -344,6 +345,14 @@ impl Keeper {
                     item.avoid.clear();
                 });
                 reply.send(known).ok();
+            }
+            Command::GoOn { id, reply } => {
+                let slot = self.slots.get(&id).copied();
+                let known = slot.and_then(|slot| self.item(slot));
+                if known.is_some_and(|item| item.phase == Phase::Resting && !item.begun) {
+                    self.change(&id, now, |item| item.begun = true);
+                }
+                reply.send(slot.is_some()).ok();
             }
             Command::Rotate { id, reply } => {
                 let known = self.change(&id, now, |item| {

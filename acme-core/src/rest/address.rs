@@ -8,6 +8,16 @@ use crate::{Error, ErrorKind, Result};
 
 /// Parses a base URL.
 pub(super) fn base(text: &str) -> Result<Url> {
+    parse(text, false)
+}
+
+/// Parses the URL of one place, which may have a query.
+#[cfg(feature = "rustls")]
+pub(super) fn with_query(text: &str) -> Result<Url> {
+    parse(text, true)
+}
+
+fn parse(text: &str, may_have_query: bool) -> Result<Url> {
     let refuse = |why: &str| {
         Error::new(ErrorKind::Config, "rest.base_url", format!("this is no base URL of an API: {why}"))
             .with_hint(
@@ -19,10 +29,14 @@ pub(super) fn base(text: &str) -> Result<Url> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err(refuse("it carries a user name or a password"));
     }
-    if url.query().is_some() || url.fragment().is_some() {
+    if (url.query().is_some() && !may_have_query) || url.fragment().is_some() {
         return Err(refuse("it has a query or a fragment"));
     }
-    let refuse = |why: &str| refuse(why).with("url", text);
+    // A query may hold a token.
+    let refuse = |why: &str| match url.query() {
+        None => refuse(why).with("url", text),
+        Some(_) => refuse(why),
+    };
     let host = url.host_str().ok_or_else(|| refuse("it has no host"))?;
     let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
     let loopback = host == "localhost" || address.is_ok_and(|ip| ip.is_loopback());

@@ -1,6 +1,7 @@
 //! Answers http-01 challenges (RFC 8555 section 8.3): a text at a well-known path on port 80.
 
 mod fetch;
+mod redirect;
 mod responder;
 mod standalone;
 mod webroot;
@@ -12,6 +13,7 @@ use async_trait::async_trait;
 
 use crate::{Challenge, ChallengeKind, ChallengeSolver, Deadline, Error, ErrorKind, Presentation, Result};
 
+pub use redirect::Http01Redirect;
 pub use responder::{Http01Body, Http01Responder};
 pub use standalone::Http01Standalone;
 pub use webroot::Http01Webroot;
@@ -27,8 +29,9 @@ const WELL_KNOWN: &str = ".well-known/acme-challenge";
 /// | nothing on port 80 | [`Http01::standalone`] |
 /// | another web server on port 80 | [`Http01::webroot`] |
 ///
-/// The answers live in memory: after a restart acmekit presents them again. A dropped future
-/// leaves an answer in place at most, until clean-up.
+/// The answers live in memory: after a restart acmekit presents them again. With a [shared
+/// responder](Http01Responder::shared) they are in the store, too, for other processes to give. A dropped future leaves an
+/// answer in place at most, until clean-up.
 ///
 /// ```
 /// use acmekit_core::solvers::{Http01, Http01Responder};
@@ -77,7 +80,7 @@ impl ChallengeSolver for Http01 {
 
     async fn present(&self, presentation: &Presentation, _: Deadline) -> Result<Presentation> {
         check(presentation.challenge())?;
-        self.responder.insert(presentation.challenge());
+        self.responder.present(presentation.challenge()).await?;
         Ok(presentation.clone())
     }
 
@@ -85,10 +88,10 @@ impl ChallengeSolver for Http01 {
     /// cannot know.
     ///
     /// # Errors
-    /// `NotFound` if it was not presented here.
+    /// `NotFound` if it was not presented here; `Storage` if the shared store cannot be read.
     async fn ready(&self, presentation: &Presentation, _: Deadline) -> Result<()> {
         let token = &presentation.challenge().token;
-        if self.responder.has(token) {
+        if self.responder.has(token) && self.responder.is_shared(presentation.challenge()).await? {
             return Ok(());
         }
         Err(Error::new(ErrorKind::NotFound, "http01.ready", "the answer is not in this responder")
@@ -97,8 +100,7 @@ impl ChallengeSolver for Http01 {
     }
 
     async fn cleanup(&self, presentation: &Presentation, _: Deadline) -> Result<()> {
-        self.responder.remove(&presentation.challenge().token);
-        Ok(())
+        self.responder.withdraw(presentation.challenge()).await
     }
 }
 

@@ -2,30 +2,41 @@
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use crate::solvers::shared::SharedAnswers;
 use crate::tls::CertResolver;
 use crate::{
     Challenge, ChallengeKind, ChallengeSolver, Deadline, DnsName, Error, ErrorKind, Identifier, Presentation,
-    Result,
+    Result, Store,
 };
 
 /// Answers tls-alpn-01 challenges in the handshakes of a TLS server that this program has anyway, by its
 /// [`CertResolver`].
 ///
 /// The CA connects to port 443 of each name, and of each address that the name has. The answers live in memory: after a
-/// restart acmekit presents them again. Of two orders that prove the same name at the same time, the one that began
-/// last is answered.
+/// restart acmekit presents them again. Where other processes serve the same names, the answers are to be
+/// [shared](Self::shared). Of two orders that prove the same name at the same time, the one that began last is answered.
 #[derive(Debug, Clone)]
 pub struct TlsAlpn01 {
     resolver: CertResolver,
+    shared: Option<SharedAnswers>,
 }
 
 impl TlsAlpn01 {
     /// A solver that answers by this resolver, whose server is on port 443.
     pub fn new(resolver: CertResolver) -> Self {
-        Self { resolver }
+        Self { resolver, shared: None }
+    }
+
+    /// Has the answers given by other processes on this store, too: behind a load balancer it does not matter to which of
+    /// them the CA connects. Their acceptors [are told of the store](crate::tls::TlsAcceptor::shared_answers).
+    #[must_use]
+    pub fn shared(mut self, store: Arc<dyn Store>) -> Self {
+        self.shared = Some(SharedAnswers::new(store));
+        self
     }
 }
 
@@ -44,17 +55,29 @@ impl ChallengeSolver for TlsAlpn01 {
 
     async fn present(&self, presentation: &Presentation, _: Deadline) -> Result<Presentation> {
         let challenge = presentation.challenge();
-        self.resolver.answer(&asked_for(challenge)?, challenge)?;
+        let name = asked_for(challenge)?;
+        if let Some(shared) = &self.shared {
+            shared.put(name.as_str(), challenge).await?;
+        }
+        self.resolver.answer(&name, challenge)?;
         Ok(presentation.clone())
     }
 
-    /// Whether the resolver has the answer. Whether the CA's connections reach its server, it cannot know.
+    /// Whether the resolver has the answer, and the shared store. Whether the CA's connections reach a server that has
+    /// them, it cannot know.
     ///
     /// # Errors
-    /// `NotFound` if it was not presented here, or a later one for the same name took its place.
+    /// `NotFound` if it was not presented here, or a later one for the same name took its place; `Storage`.
     async fn ready(&self, presentation: &Presentation, _: Deadline) -> Result<()> {
         let challenge = presentation.challenge();
-        if self.resolver.answers(&asked_for(challenge)?, &challenge.token) {
+        let name = asked_for(challenge)?;
+        let in_store = match &self.shared {
+            Some(shared) => {
+                shared.find(&challenge.kind, name.as_str()).await?.is_some_and(|there| there == *challenge)
+            }
+            None => true,
+        };
+        if in_store && self.resolver.answers(&name, &challenge.token) {
             return Ok(());
         }
         Err(Error::new(
@@ -70,10 +93,12 @@ impl ChallengeSolver for TlsAlpn01 {
 
     async fn cleanup(&self, presentation: &Presentation, _: Deadline) -> Result<()> {
         let challenge = presentation.challenge();
-        if let Ok(name) = asked_for(challenge) {
-            self.resolver.forget_answer(&name, &challenge.token);
+        let Ok(name) = asked_for(challenge) else { return Ok(()) };
+        self.resolver.forget_answer(&name, &challenge.token);
+        match &self.shared {
+            Some(shared) => shared.take_away(name.as_str(), challenge).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -248,6 +248,12 @@ impl Store for FileStore {
         self.blocking(move |disk| disk.load_all(&prefix)).await
     }
 
+    /// Reads no file: a version is a file's name.
+    async fn versions(&self, prefix: &StoreKey) -> Result<Vec<(StoreKey, Version)>> {
+        let prefix = prefix.clone();
+        self.blocking(move |disk| disk.versions(&prefix)).await
+    }
+
     async fn lease(&self, name: &StoreKey, ttl: Duration) -> Result<Option<Lease>> {
         let name = name.clone();
         self.alone(move |disk| disk.take_lease(&name, ttl)).await

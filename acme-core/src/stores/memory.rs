@@ -126,6 +126,12 @@ impl Store for MemoryStore {
         Ok(below.map(|(key, entry)| (key.clone(), entry.clone())).collect())
     }
 
+    async fn versions(&self, prefix: &StoreKey) -> Result<Vec<(StoreKey, Version)>> {
+        let state = self.state();
+        let below = state.entries.iter().filter(|(key, _)| key.is_below(prefix));
+        Ok(below.map(|(key, entry)| (key.clone(), entry.version)).collect())
+    }
+
     async fn lease(&self, name: &StoreKey, ttl: Duration) -> Result<Option<Lease>> {
         let now = self.clock.now();
         let mut state = self.state();

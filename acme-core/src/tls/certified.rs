@@ -1,17 +1,18 @@
 //! A certificate as rustls serves it.
 
 use std::cmp::Reverse;
+use std::ops::Range;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use rcgen::{CertificateParams, CustomExtension, KeyPair};
+use rcgen::{CertificateParams, CustomExtension, DistinguishedName, DnType, KeyPair};
 use rustls::SignatureScheme;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
 use crate::probe::crypto_provider;
-use crate::{Bundle, Challenge, Error, ErrorKind, Result};
+use crate::{Bundle, CertificateSpec, Challenge, Clock, Error, ErrorKind, Result, SystemClock};
 
 /// All that a key may sign by, in the order of preference: the small and fast ones first.
 const SCHEMES: [SignatureScheme; 10] = [
@@ -36,6 +37,9 @@ pub(super) struct Served {
     /// By which of [`SCHEMES`] its key signs, as bits: no handshake has to ask the key, which would allocate.
     schemes: u16,
     not_before: SystemTime,
+    /// Until when it is valid.
+    pub(super) not_after: SystemTime,
+    /// Empty if no CA has signed it.
     pub(super) serial: String,
 }
 
@@ -49,12 +53,31 @@ impl Served {
         let chain = bundle.chain_der().iter().map(|der| CertificateDer::from(der.clone())).collect();
         let key = PrivatePkcs8KeyDer::from(key.to_pkcs8().expose().as_slice());
         let facts = bundle.facts();
-        Self::of(bundle.id().as_str(), chain, key, facts.not_before, &facts.serial)
+        let validity = facts.not_before..facts.not_after;
+        Self::of(bundle.id().as_str(), chain, key, validity, &facts.serial)
             .map_err(|e| refuse("TLS cannot use a key of this type").with_source(e))
     }
 
+    /// One that stands in for what is wished for: signed by itself, and older than any other.
+    pub(super) fn placeholder(spec: &CertificateSpec) -> Result<Self> {
+        let names: Vec<String> = spec.identifiers().iter().map(ToString::to_string).collect();
+        let made = CertificateParams::new(names).and_then(|mut params| {
+            params.distinguished_name = DistinguishedName::new();
+            params.distinguished_name.push(DnType::CommonName, "placeholder of acmekit");
+            let key = KeyPair::generate()?;
+            Ok((vec![params.self_signed(&key)?.der().clone()], Zeroizing::new(key.serialize_der())))
+        });
+        let failed = |why: &str| {
+            Error::new(ErrorKind::Other, "tls.placeholder", why.to_owned()).with("certificate", spec.id())
+        };
+        let (chain, key) = made.map_err(|e| failed("the placeholder cannot be made").with_source(e))?;
+        let validity = SystemTime::UNIX_EPOCH..SystemTime::UNIX_EPOCH;
+        Self::of(spec.id().as_str(), chain, PrivatePkcs8KeyDer::from(key.as_slice()), validity, "")
+            .map_err(|e| failed("TLS cannot use the placeholder's key").with_source(e))
+    }
+
     /// The certificate that answers a challenge (RFC 8737 section 3): of this name or address alone, signed by itself.
-    pub(super) fn answering(challenge: &Challenge, now: SystemTime) -> Result<Self> {
+    pub(super) fn answering(challenge: &Challenge) -> Result<Self> {
         let failed = |e: rcgen::Error| {
             Error::new(ErrorKind::Other, "tls.answer", "the challenge's certificate cannot be made")
                 .with("identifier", &challenge.identifier)
@@ -66,16 +89,21 @@ impl Served {
         let key = KeyPair::generate().map_err(failed)?;
         let chain = vec![params.self_signed(&key).map_err(failed)?.der().clone()];
         let octets = Zeroizing::new(key.serialize_der());
-        Self::of(&challenge.token, chain, PrivatePkcs8KeyDer::from(octets.as_slice()), now, "").map_err(|e| {
-            Error::new(ErrorKind::Other, "tls.answer", "TLS cannot use the challenge's key").with_source(e)
-        })
+        // Of two for the same name, the later is the one.
+        let now = SystemClock.now();
+        Self::of(&challenge.token, chain, PrivatePkcs8KeyDer::from(octets.as_slice()), now..now, "").map_err(
+            |e| {
+                Error::new(ErrorKind::Other, "tls.answer", "TLS cannot use the challenge's key")
+                    .with_source(e)
+            },
+        )
     }
 
     fn of(
         id: &str,
         chain: Vec<CertificateDer<'static>>,
         key: PrivatePkcs8KeyDer<'_>,
-        not_before: SystemTime,
+        validity: Range<SystemTime>,
         serial: &str,
     ) -> std::result::Result<Self, rustls::Error> {
         let key = PrivateKeyDer::from(key.clone_key());
@@ -84,12 +112,18 @@ impl Served {
             SCHEMES.iter().enumerate().filter(|(_, scheme)| key.choose_scheme(&[**scheme]).is_some());
         let schemes = schemes.map(|(at, _)| 1 << at).sum();
         let certified = Arc::new(CertifiedKey::new(chain, key));
-        Ok(Self { id: id.into(), certified, schemes, not_before, serial: serial.to_owned() })
+        let (not_before, not_after, serial) = (validity.start, validity.end, serial.to_owned());
+        Ok(Self { id: id.into(), certified, schemes, not_before, not_after, serial })
     }
 
     /// Whether a client that takes these signatures can have it.
     pub(super) fn fits(&self, offered: &[SignatureScheme]) -> bool {
         self.schemes().any(|scheme| offered.contains(&scheme))
+    }
+
+    /// How long it is valid in all.
+    pub(super) fn life(&self) -> Duration {
+        self.not_after.duration_since(self.not_before).unwrap_or_default()
     }
 
     /// Whether it is this very certificate, with its chain.

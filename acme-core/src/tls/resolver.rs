@@ -3,17 +3,18 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwapOption;
 use rustls::SignatureScheme;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use tokio::sync::watch;
 
 use super::ACME_TLS;
 use super::certified::Served;
 use super::table::Table;
-use crate::{Bundle, CertificateId, Challenge, Clock, DnsName, Identifier, Result, SystemClock};
+use crate::{Bundle, CertificateId, CertificateSpec, Challenge, DnsName, Identifier, Result};
 
 /// Chooses the certificate of each handshake. Clones share what they serve.
 ///
@@ -35,6 +36,8 @@ struct Shared {
     served: Table,
     challenges: Table,
     nameless: ArcSwapOption<Served>,
+    /// Told of whatever changes, for those who wait for it.
+    changes: watch::Sender<()>,
     /// What is under which names, for whoever changes it.
     changing: Mutex<Known>,
 }
@@ -75,8 +78,36 @@ impl CertResolver {
     /// stays then.
     pub fn serve(&self, bundle: &Bundle) -> Result<()> {
         let served = Arc::new(Served::new(bundle)?);
-        let (id, names) = (bundle.id(), bundle.facts().identifiers.clone());
-        let mut known = self.changing();
+        self.put(self.changing(), bundle.id(), served, bundle.facts().identifiers.clone());
+        Ok(())
+    }
+
+    /// As [`serve`](Self::serve), unless something else than `before` is served by now. Says whether it is.
+    pub(super) fn serve_after(&self, before: Option<&Arc<Served>>, bundle: &Bundle) -> Result<bool> {
+        let served = Arc::new(Served::new(bundle)?);
+        let known = self.changing();
+        let now = known.certificates.get(bundle.id()).map(|(served, _)| Arc::as_ptr(served));
+        let unchanged = now == before.map(Arc::as_ptr);
+        if unchanged {
+            self.put(known, bundle.id(), served, bundle.facts().identifiers.clone());
+        }
+        Ok(unchanged)
+    }
+
+    /// Serves a certificate that nobody has signed, until there is another one.
+    pub(super) fn stand_in(&self, spec: &CertificateSpec) -> Result<()> {
+        let served = Arc::new(Served::placeholder(spec)?);
+        self.put(self.changing(), spec.id(), served, spec.identifiers().clone());
+        Ok(())
+    }
+
+    fn put(
+        &self,
+        mut known: MutexGuard<'_, Known>,
+        id: &CertificateId,
+        served: Arc<Served>,
+        names: BTreeSet<Identifier>,
+    ) {
         for name in &names {
             self.0.served.put(name, &served);
         }
@@ -90,7 +121,8 @@ impl CertResolver {
             false => known.of_addresses.remove(id),
         };
         self.0.nameless.store(known.nameless());
-        Ok(())
+        drop(known);
+        self.tell();
     }
 
     /// Serves the certificate of this id no longer. Nothing happens if there is none.
@@ -102,6 +134,8 @@ impl CertResolver {
         }
         known.of_addresses.remove(id);
         self.0.nameless.store(known.nameless());
+        drop(known);
+        self.tell();
     }
 
     /// Gives the certificate of this id to clients that name nothing, now or once it is served.
@@ -130,9 +164,38 @@ impl CertResolver {
         served.map(|served| Arc::clone(&served.certified))
     }
 
+    /// What a client gets that has connected to this address and names nothing, if it is that address's own.
+    pub(super) fn of_address(
+        &self,
+        address: IpAddr,
+        offered: &[SignatureScheme],
+    ) -> Option<Arc<CertifiedKey>> {
+        self.0.served.for_address(address, offered).map(|served| Arc::clone(&served.certified))
+    }
+
+    /// Whether clients of this name get a certificate.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.served.for_name(name, &[]).is_some()
+    }
+
+    /// Tells of changes, also of those that [`tell`](Self::tell) is called for.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.0.changes.subscribe()
+    }
+
+    /// Has those who wait look again.
+    pub(super) fn tell(&self) {
+        self.0.changes.send_replace(());
+    }
+
+    /// Whether a CA that asks for this name is answered.
+    pub(super) fn answers_for(&self, name: &str) -> bool {
+        self.0.challenges.for_name(name, &[]).is_some()
+    }
+
     /// Answers a CA that asks for this name from now on.
     pub(crate) fn answer(&self, name: &DnsName, challenge: &Challenge) -> Result<()> {
-        let answer = Arc::new(Served::answering(challenge, SystemClock.now())?);
+        let answer = Arc::new(Served::answering(challenge)?);
         let _changing = self.changing();
         self.0.challenges.put(&Identifier::Dns(name.clone()), &answer);
         Ok(())
@@ -164,13 +227,13 @@ impl CertResolver {
         self.changing().certificates.get(id).map(|(served, _)| Arc::clone(served))
     }
 
-    fn changing(&self) -> std::sync::MutexGuard<'_, Known> {
+    fn changing(&self) -> MutexGuard<'_, Known> {
         self.0.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Whether the client speaks `acme-tls/1` and nothing else (RFC 8737 section 3).
-fn is_challenge(hello: &ClientHello<'_>) -> bool {
+pub(super) fn is_challenge(hello: &ClientHello<'_>) -> bool {
     let Some(mut protocols) = hello.alpn() else { return false };
     protocols.next() == Some(ACME_TLS) && protocols.next().is_none()
 }

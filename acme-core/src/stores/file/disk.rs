@@ -153,13 +153,16 @@ impl Disk {
     }
 
     pub(super) fn list(&self, prefix: &StoreKey) -> Result<Vec<StoreKey>> {
-        let mut keys = Vec::new();
+        Ok(self.versions(prefix)?.into_iter().map(|(key, _)| key).collect())
+    }
+
+    pub(super) fn versions(&self, prefix: &StoreKey) -> Result<Vec<(StoreKey, Version)>> {
+        let mut versions = Vec::new();
         for key in self.keys_below(prefix)? {
-            if self.numbers(&self.entries().join(file_name(&key)))?.latest().is_some() {
-                keys.push(key);
-            }
+            let latest = self.numbers(&self.entries().join(file_name(&key)))?.latest();
+            versions.extend(latest.map(|number| (key, Version::new(number))));
         }
-        Ok(keys)
+        Ok(versions)
     }
 
     /// The keys there are folders of, sorted; the folders may be empty.

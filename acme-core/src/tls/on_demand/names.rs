@@ -1,0 +1,223 @@
+//! What is known of names that were asked for: bounded, whoever asks.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use crate::limits::Limit;
+use crate::limits::gcra::{Decision, decide};
+use crate::{CertificateId, DnsName, Event, What};
+
+/// How many refusals are remembered.
+const REFUSALS: usize = 10_000;
+
+/// Names, shared by all handshakes.
+#[derive(Debug, Default)]
+pub(in crate::tls) struct Names(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    names: HashMap<DnsName, Known>,
+    /// Those that have a certificate, or are to have one.
+    wanted: HashMap<CertificateId, DnsName>,
+    refused: Refused,
+    /// When the budget of orders is full again.
+    spent: Option<SystemTime>,
+}
+
+#[derive(Debug)]
+struct Known {
+    standing: Standing,
+    /// When the permission was last asked for.
+    asked_at: SystemTime,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// Somebody is finding out whether it may have a certificate.
+    Deciding,
+    Wanted,
+    /// There is none before this time.
+    Failed(SystemTime),
+}
+
+/// What a handshake for a name is to do.
+#[derive(Debug)]
+pub(super) enum Turn {
+    /// Find out whether it may have one.
+    Decide,
+    /// Wait for what others have begun.
+    Wait,
+    Refused,
+}
+
+impl Names {
+    /// One handshake asks for a name. Whoever is to decide calls [`decided`](Self::decided) in the end.
+    pub(super) fn enter(&self, name: &DnsName, now: SystemTime) -> Turn {
+        let mut state = self.state();
+        if state.refused.holds(name, now) {
+            return Turn::Refused;
+        }
+        match state.names.get(name).map(|known| known.standing) {
+            Some(Standing::Failed(until)) if now < until => Turn::Refused,
+            Some(_) => Turn::Wait,
+            None => {
+                let known = Known { standing: Standing::Deciding, asked_at: now };
+                state.names.insert(name.clone(), known);
+                Turn::Decide
+            }
+        }
+    }
+
+    /// Whoever was to decide has done so, or has given up.
+    pub(super) fn decided(&self, name: &DnsName) {
+        let mut state = self.state();
+        if state.names.get(name).is_some_and(|known| known.standing == Standing::Deciding) {
+            state.names.remove(name);
+        }
+    }
+
+    pub(super) fn refuse(&self, name: &DnsName, until: SystemTime) {
+        self.state().refused.put(name.clone(), until);
+    }
+
+    /// It is to have a certificate. Says whether there is room for it.
+    pub(super) fn want(
+        &self,
+        name: &DnsName,
+        id: &CertificateId,
+        asked_at: SystemTime,
+        at_most: usize,
+    ) -> bool {
+        let mut state = self.state();
+        if state.wanted.len() >= at_most && !state.wanted.contains_key(id) {
+            return false;
+        }
+        state.wanted.insert(id.clone(), name.clone());
+        state.names.insert(name.clone(), Known { standing: Standing::Wanted, asked_at });
+        true
+    }
+
+    /// It is to have none.
+    pub(super) fn forget(&self, name: &DnsName, id: &CertificateId) {
+        let mut state = self.state();
+        state.wanted.remove(id);
+        state.names.remove(name);
+    }
+
+    /// Spends one order, or says when there will be one.
+    pub(super) fn spend(&self, orders: Limit, now: SystemTime) -> Result<(), SystemTime> {
+        let mut state = self.state();
+        match decide(orders, state.spent, now, 1) {
+            Decision::Allowed { tat } => {
+                state.spent = Some(tat);
+                Ok(())
+            }
+            Decision::Refused { retry_at } => Err(retry_at),
+        }
+    }
+
+    /// Those whose permission was last asked for before this, at most so many.
+    pub(super) fn to_ask_again(&self, before: SystemTime, at_most: usize) -> Vec<(DnsName, CertificateId)> {
+        let state = self.state();
+        let due = state
+            .wanted
+            .iter()
+            .filter(|(_, name)| state.names.get(*name).is_some_and(|known| known.asked_at <= before));
+        due.take(at_most).map(|(id, name)| (name.clone(), id.clone())).collect()
+    }
+
+    pub(super) fn asked(&self, name: &DnsName, at: SystemTime) {
+        if let Some(known) = self.state().names.get_mut(name) {
+            known.asked_at = at;
+        }
+    }
+
+    /// Learns from what happens to certificates. Says whether somebody may wait for it.
+    pub(in crate::tls) fn hear(&self, event: &Event) -> bool {
+        let standing = match &event.what {
+            What::Failed { trouble } => Standing::Failed(trouble.retry_at),
+            What::CertificateStored { .. } => Standing::Wanted,
+            _ => return false,
+        };
+        let mut state = self.state();
+        let Some(name) = state.wanted.get(&event.certificate).cloned() else { return false };
+        if let Some(known) = state.names.get_mut(&name) {
+            known.standing = standing;
+        }
+        true
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Refusals, the oldest first.
+#[derive(Debug, Default)]
+struct Refused {
+    until: HashMap<DnsName, SystemTime>,
+    order: VecDeque<DnsName>,
+}
+
+impl Refused {
+    fn holds(&self, name: &DnsName, now: SystemTime) -> bool {
+        self.until.get(name).is_some_and(|until| now < *until)
+    }
+
+    fn put(&mut self, name: DnsName, until: SystemTime) {
+        if self.until.insert(name.clone(), until).is_none() {
+            self.order.push_back(name);
+        }
+        if self.order.len() > REFUSALS
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.until.remove(&oldest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::CertificateSpec;
+
+    fn name(text: &str) -> DnsName {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn one_decides_and_the_others_wait() {
+        let (names, now, a) = (Names::default(), UNIX_EPOCH, name("a.example.com"));
+        assert!(matches!(names.enter(&a, now), Turn::Decide));
+        assert!(matches!(names.enter(&a, now), Turn::Wait));
+        // It has gone away without a decision: the next one decides.
+        names.decided(&a);
+        assert!(matches!(names.enter(&a, now), Turn::Decide));
+        let id = CertificateSpec::new(["a.example.com"]).unwrap().id().clone();
+        assert!(names.want(&a, &id, now, 1));
+        names.decided(&a);
+        assert!(matches!(names.enter(&a, now), Turn::Wait), "what is wanted stays so");
+        assert!(!names.want(&name("b.example.com"), &"b".parse().unwrap(), now, 1), "there is no room");
+    }
+
+    #[test]
+    fn refusals_end_and_there_are_only_so_many() {
+        let (names, now) = (Names::default(), UNIX_EPOCH);
+        let later = now + Duration::from_secs(60);
+        for n in 0..REFUSALS + 5 {
+            names.refuse(&name(&format!("n{n}.example.com")), later);
+        }
+        let state = names.state();
+        assert_eq!((state.refused.until.len(), state.refused.order.len()), (REFUSALS, REFUSALS));
+        drop(state);
+        assert!(
+            matches!(names.enter(&name("n4.example.com"), now), Turn::Decide),
+            "the oldest are forgotten"
+        );
+        assert!(matches!(names.enter(&name("n9.example.com"), now), Turn::Refused));
+        assert!(matches!(names.enter(&name("n9.example.com"), later), Turn::Decide));
+    }
+}
