@@ -44,7 +44,8 @@
 //! # Features
 //! Exactly one crypto provider is linked: `aws-lc-rs` (default) or, with `default-features = false`,
 //! `ring`. `rsa` adds RSA certificate keys. `metrics` measures what [`metrics`](mod@metrics) lists, for any recorder of the
-//! `metrics` facade: expiry, results, latencies of CAs and DNS providers, budgets.
+//! `metrics` facade: expiry, results, latencies of CAs and DNS providers, budgets. `rustls` adds `tls`: servers in this
+//! program that get and renew their certificates by themselves; `axum` makes their listener one for `axum::serve`.
 
 #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
 compile_error!("acmekit-core needs one crypto provider: enable the feature `aws-lc-rs` or `ring`");

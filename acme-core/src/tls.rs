@@ -1,4 +1,13 @@
-//! Certificates for rustls servers: swapped while handshakes go on, and by themselves. Behind the feature `rustls`.
+//! TLS servers in this program, whose certificates are swapped while handshakes go on. Behind the feature `rustls`.
+//!
+//! | You have | Use |
+//! |---|---|
+//! | a service with names | [`AutoTls`]: it gets, serves and renews, and its [listener](AutoTls::listen) is for any protocol |
+//! | names that are not known beforehand | [`AutoTlsBuilder::on_demand`] |
+//! | axum | the listener, by `axum::serve` (feature `axum`) |
+//! | hyper, or streams of another kind | [`TlsAcceptor`] |
+//! | a server that takes a [`ServerConfig`], such as axum-server | [`server_config`], with [`AutoTls::resolver`] |
+//! | a [`Pipeline`](crate::Pipeline) of your own | [`CertResolver`]: a place to deploy to, and with [`TlsAlpn01`](crate::solvers::TlsAlpn01) a way to prove names |
 //!
 //! ```
 //! use std::sync::Arc;

@@ -17,13 +17,13 @@
 //! | `haproxy` | `haproxy` | deploys: a running HAProxy, by its runtime API, without a reload |
 //! | `plug-ins` | | all of the above |
 //! | `config` | `config` | all of it out of one TOML file |
-//! | `rustls` | `tls` | certificates for rustls servers in this program, swapped while they serve; tls-alpn-01 by them |
-//! | `axum` | `tls` | `TlsListener` for `axum::serve` |
+//! | `rustls` | `tls` | TLS servers in this program that get and renew their certificates by themselves |
+//! | `axum` | `tls` | the same for `axum::serve` |
 //! | `metrics` | [`metrics`](mod@metrics) | expiry, results, latencies and budgets for any recorder of the `metrics` facade; the module lists them all |
 //! | `rsa` | | RSA certificate keys |
 //! | `aws-lc-rs` (default), `ring` | | the crypto provider: exactly one is linked |
 //!
-//! Start at [`Pipeline`]; the [map](acmekit_core#the-map) shows the rest.
+//! A service that wants HTTPS starts at `tls::AutoTls`, anything else at [`Pipeline`]; the [map](acmekit_core#the-map) shows the rest.
 
 pub use acmekit_core::*;
 

@@ -50,6 +50,7 @@ mod ports;
 mod power_dns;
 mod process;
 mod program;
+mod running;
 mod tls;
 mod wait;
 
@@ -66,6 +67,7 @@ pub use nginx::{Nginx, NginxBuilder};
 pub use pebble::{Pebble, PebbleBuilder};
 pub use ports::{Port, free_loopback, free_port};
 pub use power_dns::PowerDns;
-pub use program::acme_sh;
+pub use program::{Output, acme_sh, run_program};
+pub use running::Running;
 pub use tls::{Presented, SelfSigned, handshake, self_signed, serial_of, verify_chain};
 pub use wait::wait_for;

@@ -47,10 +47,27 @@ pub(crate) fn workspace_root() -> &'static Path {
 }
 
 /// What a helper program wrote, and whether it ended well.
-pub(crate) struct Output {
-    pub(crate) success: bool,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Output {
+    /// Whether it ended well.
+    pub success: bool,
+    /// What it has printed.
+    pub stdout: String,
+    /// What it has printed to standard error.
+    pub stderr: String,
+}
+
+/// Runs a program of this machine, such as `curl`, to its end; it is killed after half a minute.
+///
+/// # Errors
+/// If it is not there, or does not end.
+pub async fn run_program(
+    name: &str,
+    package: &'static str,
+    arguments: &[&str],
+) -> Result<Output, TestbedError> {
+    run(&find(None, name, package)?, arguments, "").await
 }
 
 /// Runs a helper program with `input` on its standard input; it is killed after half a minute.

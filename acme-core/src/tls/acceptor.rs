@@ -43,6 +43,22 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// }
 /// # }
 /// ```
+///
+/// What comes of it is a stream for hyper, too:
+///
+/// ```no_run
+/// # use acmekit_core::tls::TlsAcceptor;
+/// # async fn serve(acceptor: &TlsAcceptor, tcp: tokio::net::TcpStream) -> Result<(), Box<dyn std::error::Error>> {
+/// use hyper::{server::conn::http1, service::service_fn};
+/// use hyper_util::rt::TokioIo;
+///
+/// let address = tcp.local_addr()?.ip();
+/// if let Some(stream) = acceptor.accept(tcp, Some(address)).await? {
+///     let hello = service_fn(async |_| Ok::<_, std::convert::Infallible>(http::Response::new("hello".to_owned())));
+///     http1::Builder::new().serve_connection(TokioIo::new(stream), hello).await?;
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct TlsAcceptor {
     config: Arc<ServerConfig>,

@@ -31,6 +31,10 @@ struct Args {
     #[arg(long, value_name = "FILE")]
     root_out: Option<PathBuf>,
 
+    /// Write here, in PEM, the roots of the certificates it issues: what clients of your server trust
+    #[arg(long, value_name = "FILE")]
+    issuing_roots_out: Option<PathBuf>,
+
     /// The DNS server to ask about TXT, CAA and addresses [default: the system's]
     #[arg(long, value_name = "IP:PORT")]
     dns: Option<SocketAddr>,
@@ -63,7 +67,7 @@ struct Args {
 }
 
 const AFTER_HELP: &str = "\
-The URL is the only line on standard output. By then requests are answered, and --root-out is written.
+The URL is the only line on standard output. By then requests are answered, and the roots are written.
 RUST_LOG=acmekit_server=debug shows what happens.
 
 certbot, with http-01 answered at port 5002:
@@ -111,14 +115,10 @@ async fn main() -> ExitCode {
 async fn run(args: Args) -> Result<()> {
     // First of all: one that comes while the CA starts must not be lost.
     let mut ends = Ends::listen()?;
-    let root_out = args.root_out.clone();
+    let (root_out, issuing_roots_out) = (args.root_out.clone(), args.issuing_roots_out.clone());
     let ca = start(args).await?;
-    if let Some(path) = root_out {
-        // A bare file name has an empty parent, which no file system knows.
-        let path = std::path::absolute(&path).unwrap_or(path);
-        write_file(&path, ca.root_pem().as_bytes(), FileAttributes::mode(0o644))
-            .map_err(|e| e.with("option", "--root-out"))?;
-    }
+    write_out("--root-out", root_out, ca.root_pem())?;
+    write_out("--issuing-roots-out", issuing_roots_out, &ca.issuing_roots_pem().concat())?;
     let mut out = std::io::stdout();
     writeln!(out, "{}", ca.directory_url()).and_then(|()| out.flush()).map_err(|e| {
         Error::new(ErrorKind::Other, "testca.ready", "the URL could not be printed").with("reason", e)
@@ -126,6 +126,13 @@ async fn run(args: Args) -> Result<()> {
     ends.wait().await;
     ca.shutdown().await;
     Ok(())
+}
+
+fn write_out(option: &str, path: Option<PathBuf>, text: &str) -> Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    // A bare file name has an empty parent, which no file system knows.
+    let path = std::path::absolute(&path).unwrap_or(path);
+    write_file(&path, text.as_bytes(), FileAttributes::mode(0o644)).map_err(|e| e.with("option", option))
 }
 
 /// What the options say, as [`TestCa`] takes it.

@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use acmekit_core::atomic::FileAttributes;
 use acmekit_core::{Authority, CertificateSpec, Pipeline, solvers::Http01, stores::MemoryStore};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -53,12 +54,20 @@ async fn ends_well_on(signal: Signal, mut child: Child) {
 async fn a_client_gets_a_certificate_from_it_and_sigterm_ends_it_well() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("root.pem");
-    let (child, url) = started(&root, &[]).await;
+    let of = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (roots, chain) = (of("roots.pem"), of("chain.pem"));
+    let (child, url) = started(&root, &["--issuing-roots-out", &roots]).await;
 
     let pipeline = client(&url, &root);
     let spec = CertificateSpec::new(["www.example.test"]).unwrap();
     let issuance = pipeline.obtain(&spec).await.unwrap();
     assert_eq!(&issuance.bundle.facts().identifiers, spec.identifiers());
+    let text = issuance.bundle.fullchain_pem();
+    acmekit_core::atomic::write_file(chain.as_ref(), text.as_bytes(), FileAttributes::mode(0o600)).unwrap();
+    let verify =
+        ["verify", "-CAfile", &roots, "-untrusted", &chain, "-verify_hostname", "www.example.test", &chain];
+    let verified = Command::new("openssl").args(verify).output().await.unwrap();
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
 
     ends_well_on(Signal::TERM, child).await;
 }
@@ -92,8 +101,7 @@ async fn it_misbehaves_and_limits_as_it_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let (root, script) = (folder.path().join("root.pem"), folder.path().join("faults.json"));
     let text = br#"[{ "endpoint": "new-order", "action": "problem", "type": "serverInternal", "status": 500, "detail": "as told" }]"#;
-    acmekit_core::atomic::write_file(&script, text, acmekit_core::atomic::FileAttributes::mode(0o600))
-        .unwrap();
+    acmekit_core::atomic::write_file(&script, text, FileAttributes::mode(0o600)).unwrap();
     let more = ["--limits", "letsencrypt", "--faults", script.to_str().unwrap()];
     let (child, url) = started(&root, &more).await;
 
