@@ -26,6 +26,9 @@ impl Clock for SystemClock {
     }
 }
 
+/// The longest time a call may have.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// A point in time after which a call has failed, and how long it had in all.
 ///
 /// It counts on the monotonic clock, so a jump of the wall clock neither ends nor prolongs a call.
@@ -36,8 +39,9 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// The point `budget` from now.
+    /// The point `budget` from now; one further off than a clock can tell is a hundred years from now.
     pub fn after(budget: Duration) -> Self {
+        let budget = budget.min(LONGEST);
         Self { at: Instant::now() + budget, budget }
     }
 

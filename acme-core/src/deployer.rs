@@ -46,6 +46,15 @@ pub trait Deployer: fmt::Debug + Send + Sync {
     /// `Deploy` that says what is served instead; `Unavailable` if it cannot be seen.
     async fn verify(&self, bundle: &Bundle) -> Result<()>;
 
+    /// Whether this very certificate, by the SHA-256 of its leaf in hexadecimal, is in place: for a deployer whose target
+    /// ends with the process, such as a table in memory. It must not wait for anything.
+    ///
+    /// `None`, the default, is for targets that outlive the process: what was brought to them is in the store.
+    fn holds(&self, certificate: &CertificateId, sha256: &str) -> Option<bool> {
+        let _ = (certificate, sha256);
+        None
+    }
+
     /// Takes the certificate away from the target. `Ok` when it is not there. (Y8)
     ///
     /// # Errors
@@ -77,6 +86,9 @@ macro_rules! forward {
             }
             async fn verify(&self, bundle: &Bundle) -> Result<()> {
                 (**self).verify(bundle).await
+            }
+            fn holds(&self, certificate: &CertificateId, sha256: &str) -> Option<bool> {
+                (**self).holds(certificate, sha256)
             }
             async fn remove(&self, id: &CertificateId) -> Result<()> {
                 (**self).remove(id).await

@@ -105,6 +105,12 @@ pub enum What {
         /// What went wrong, how often, and when it is tried again.
         trouble: Trouble,
     },
+    /// The limits of its authority allow no order for it before this: told by a [`Manager`](crate::Manager).
+    BudgetSpent {
+        /// When it is tried again.
+        #[serde(with = "crate::clock::rfc3339")]
+        until: SystemTime,
+    },
     /// The CA suggests when to renew (RFC 9773), or suggests another time than before.
     RenewalSuggested {
         /// The time picked in the window it suggests.

@@ -38,6 +38,9 @@ use keeper::{Command, Keeper};
 
 /// How many events a slow listener may fall behind before it misses some.
 const EVENTS: usize = 4096;
+/// How long a manager may take, beyond its grace, to hear that it shall end.
+#[cfg(feature = "rustls")]
+const HANGING: Duration = Duration::from_secs(10);
 
 /// Keeps certificates renewed and served until it is shut down.
 ///
@@ -49,6 +52,7 @@ pub struct Manager {
     handle: Handle,
     events: broadcast::Sender<Event>,
     running: JoinHandle<()>,
+    grace: Duration,
 }
 
 /// What tells a manager what to do, for parts of the program that do not own it.
@@ -103,6 +107,11 @@ impl Managed {
     /// In no group, and brought to all deployers of the pipeline.
     pub fn new(spec: CertificateSpec) -> Self {
         Self { spec, group: String::new(), deployers: None, at_once: false }
+    }
+
+    /// Which certificate it is.
+    pub fn id(&self) -> &CertificateId {
+        self.spec.id()
     }
 
     /// In a group such as a tenant: groups take turns where there is more to do than can be done.
@@ -195,7 +204,7 @@ impl ManagerBuilder {
             reason = "the Manager owns the task: it awaits it, or ends it when dropped"
         )]
         let running = tokio::spawn(keeper.run());
-        Manager { handle: Handle(commands), events, running }
+        Manager { handle: Handle(commands), events, running, grace: self.grace }
     }
 }
 
@@ -290,8 +299,14 @@ impl Manager {
     /// As [`shutdown`](Self::shutdown), where it is shared.
     #[cfg(feature = "rustls")]
     pub(crate) async fn end(&self) {
-        self.handle.0.send(Command::Shutdown).await.ok();
-        self.handle.0.closed().await;
+        let ended = async {
+            self.handle.0.send(Command::Shutdown).await.ok();
+            self.handle.0.closed().await;
+        };
+        // A store that hangs keeps the manager from hearing of it.
+        if tokio::time::timeout(self.grace + HANGING, ended).await.is_err() {
+            tracing::warn!("the manager has not ended in time: it is left to the end of the process");
+        }
     }
 
     #[cfg(feature = "rustls")]

@@ -377,6 +377,10 @@ impl Pipeline {
         self.observers.push(observer);
     }
 
+    pub(crate) fn deployer(&self, id: &str) -> Option<&dyn Deployer> {
+        self.deployers.iter().find(|deployer| deployer.id() == id).map(|deployer| &**deployer)
+    }
+
     pub(crate) fn deployer_ids(&self) -> impl Iterator<Item = &str> {
         self.deployers.iter().map(|deployer| deployer.id())
     }

@@ -205,6 +205,44 @@ async fn a_change_of_names_serves_the_old_certificate_until_the_new_one_is_there
 }
 
 #[tokio::test]
+async fn what_the_manager_was_told_to_add_is_served_again_when_it_is_told_so_after_a_restart() {
+    let stage = Stage::set(|ca| ca).await;
+    let more = CertificateSpec::new(["more.example.test"]).unwrap();
+    let mut serials = Vec::new();
+    for _ in 0..2 {
+        let tls = stage.tls().start().await.unwrap();
+        let _serving = serve(tls.listen(stage.port.addr()).await.unwrap());
+        tls.manager().add(more.clone()).await.unwrap();
+        let leaf = wait_for(LONG, "it is served", || async {
+            seen(stage.port.addr(), "more.example.test").await.ok()
+        });
+        serials.push(serial_of(&leaf.await.unwrap()));
+        tls.manager().settled().await.unwrap();
+        let status = tls.manager().status().await.unwrap();
+        assert!(
+            status.certificates.iter().flat_map(|one| one.deployments.values()).all(|there| there.current)
+        );
+        tls.shutdown().await;
+    }
+    assert_eq!((stage.ca.certificates_issued(), &serials[0]), (2, &serials[1]));
+}
+
+#[tokio::test]
+async fn a_listener_keeps_its_renewals_going() {
+    let stage = Stage::set(|ca| ca).await;
+    let tls = stage.tls().start().await.unwrap();
+    let listener = tls.listen(stage.port.addr()).await.unwrap();
+    let mut events = tls.manager().events();
+    drop(tls);
+    // Nobody holds anything but the listener: the manager has not ended.
+    let heard =
+        tokio::time::timeout(Duration::from_millis(500), async { while events.next().await.is_some() {} });
+    assert!(heard.await.is_err(), "the manager has ended");
+    drop(listener);
+    tokio::time::timeout(LONG, async { while events.next().await.is_some() {} }).await.unwrap();
+}
+
+#[tokio::test]
 async fn http_01_is_answered_and_everything_else_sent_to_https() {
     let port = free_port().unwrap();
     let stage = Stage::set(|ca| ca.http_port(port.number())).await;

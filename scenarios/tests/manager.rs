@@ -300,6 +300,28 @@ async fn two_managers_on_one_store_issue_each_certificate_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_fails_is_tried_no_more_often_by_several_managers_than_by_one() {
+    let clock = MovableClock::paced(start());
+    let ca = ca(&clock, Limits::none()).await;
+    let (store, picky) = (memory(), Picky::default());
+    picky.change(|bad| bad.insert("bad.example".to_owned()));
+    let build = || Manager::builder(parts(&ca, &store).solver(picky.clone()).build().unwrap()).start();
+    let managers = [build(), build(), build(), build()];
+    for manager in &managers {
+        manager.add(spec("bad.example")).await.unwrap();
+    }
+    // At once, and after 1, 10 and 100 minutes, as one manager does.
+    for (minutes, asked) in [(1, 1), (5, 2), (20, 3), (180, 4)] {
+        let so_far = clock.now().duration_since(start()).unwrap();
+        tokio::time::sleep(Duration::from_secs(60 * minutes).saturating_sub(so_far)).await;
+        assert_eq!(picky.asked.load(Ordering::SeqCst), asked, "after {minutes} minutes");
+    }
+    for manager in managers {
+        manager.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn while_a_ca_is_down_the_next_one_issues_and_then_the_first_again() {
     let clock = MovableClock::paced(start());
     let (first, second) = (ca(&clock, Limits::none()).await, ca(&clock, Limits::none()).await);

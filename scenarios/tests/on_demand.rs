@@ -9,11 +9,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use acmekit::probe::served_chain;
+use acmekit::stores::FileStore;
 use acmekit::tls::{Ask, AutoTls, AutoTlsBuilder, OnDemand, Permission, TlsListener};
-use acmekit::{Deadline, DnsName, Error, ErrorKind, Result, async_trait};
+use acmekit::{Deadline, DnsName, Error, ErrorKind, Result, Store, async_trait};
 use acmekit_scenarios::trusted;
 use acmekit_server::faults::{Action, Fault};
-use acmekit_server::{Endpoint, TestCa};
+use acmekit_server::{Endpoint, Problem, ProblemType, TestCa};
 use acmekit_testbed::{Port, free_port, wait_for};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -81,6 +82,15 @@ impl Stage {
         let tls = self.builder().on_demand(on_demand).start().await.unwrap();
         let listener = tls.listen(self.port.addr()).await.unwrap();
         Service { tls, _serving: serve(listener) }
+    }
+
+    async fn store(&self) -> FileStore {
+        FileStore::open(self.folder.path().join("store")).await.unwrap()
+    }
+
+    /// How many names are written down as got on demand.
+    async fn noted(&self) -> usize {
+        self.store().await.list(&"on-demand".parse().unwrap()).await.unwrap().len()
     }
 
     async fn sees(&self, name: &str) -> Result<Vec<u8>> {
@@ -210,6 +220,110 @@ async fn there_are_only_so_many_names_and_so_many_orders() {
 }
 
 #[tokio::test]
+async fn a_permission_that_was_lost_does_not_come_back_while_nobody_can_say() {
+    let (stage, customers) = (Stage::set().await, Customers::new(&["shop.example.com"]));
+    let often = Duration::from_millis(50);
+    let on_demand = || OnDemand::by(Arc::clone(&customers)).ask_again(often).refusals_last(often);
+    let service = stage.start(on_demand()).await;
+    stage.sees("shop.example.com").await.unwrap();
+    customers.names.lock().unwrap().clear();
+    let noted = wait_for(LONG, "it is forgotten", || async { (stage.noted().await == 0).then_some(()) });
+    noted.await.unwrap();
+    customers.down.store(true, Ordering::SeqCst);
+    for _ in 0..3 {
+        stage.sees("shop.example.com").await.unwrap_err();
+        tokio::time::sleep(often).await;
+    }
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_name_that_has_become_one_of_the_programs_own_is_left_alone() {
+    let (stage, customers) = (Stage::set().await, Customers::new(&["shop.example.com"]));
+    let on_demand = || OnDemand::by(Arc::clone(&customers)).ask_again(Duration::from_millis(50));
+    let service = stage.start(on_demand()).await;
+    let first = stage.sees("shop.example.com").await.unwrap();
+    service.stop().await;
+
+    customers.names.lock().unwrap().clear();
+    let own = acmekit::CertificateSpec::new(["shop.example.com"]).unwrap();
+    let tls = stage.builder().certificate(own).on_demand(on_demand()).start().await.unwrap();
+    let asked = customers.asked();
+    let _serving = serve(tls.listen(stage.port.addr()).await.unwrap());
+    assert_eq!(stage.noted().await, 0);
+    // Some looks later it is as before, and nobody was asked about it.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(stage.sees("shop.example.com").await.unwrap(), first);
+    assert_eq!((customers.asked(), stage.ca.certificates_issued()), (asked, 1));
+    tls.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_there_is_keeps_no_service_from_starting() {
+    let names = ["a.example.com", "b.example.com", "c.example.com"];
+    let (stage, customers) = (Stage::set().await, Customers::new(&names));
+    let service = stage.start(OnDemand::by(Arc::clone(&customers))).await;
+    for name in names {
+        stage.sees(name).await.unwrap();
+    }
+    service.stop().await;
+    // A certificate is damaged behind its back, and there may be fewer names than there are.
+    let damaged = acmekit::CertificateSpec::new(["c.example.com"]).unwrap();
+    let store = stage.store().await;
+    let key = format!("certificates/{}", damaged.id()).parse().unwrap();
+    let nonsense = acmekit::Secret::new(b"nonsense".to_vec());
+    store.save(&key, &nonsense, &acmekit::Condition::ANY).await.unwrap();
+    let service = stage.start(OnDemand::by(Arc::clone(&customers)).names_at_most(1)).await;
+    stage.sees("a.example.com").await.unwrap();
+    stage.sees("b.example.com").await.unwrap();
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_customer_whose_domain_leads_elsewhere_makes_the_service_no_less_healthy() {
+    let (stage, customers) = (Stage::set().await, Customers::new(&["shop.example.com"]));
+    stage.ca.faults().add(Fault::new(Endpoint::NewOrder, Action::Reset).always());
+    let service = stage.start(OnDemand::by(Arc::clone(&customers))).await;
+    stage.sees("shop.example.com").await.unwrap_err();
+    let health = service.tls.health().await.unwrap();
+    assert!(health.certificates.iter().any(|one| one.on_demand), "{health:?}");
+    assert!(health.is_serving() && !health.is_well(), "{health:?}");
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn two_processes_on_one_store_get_one_certificate_and_both_their_clients_are_served() {
+    let (stage, customers) = (Stage::set().await, Customers::new(&["shop.example.com"]));
+    let slow = Duration::from_secs(2);
+    stage.ca.faults().add(Fault::new(Endpoint::NewOrder, Action::Delay(slow)).times(1));
+    let one = stage.start(OnDemand::by(Arc::clone(&customers))).await;
+    let other = stage.builder().on_demand(OnDemand::by(Arc::clone(&customers))).start().await.unwrap();
+    let listener = other.listen("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let _serving = serve(listener);
+    let (first, second) = tokio::join!(stage.sees("shop.example.com"), seen(address, "shop.example.com"));
+    assert_eq!(first.unwrap(), second.unwrap());
+    assert_eq!((stage.ca.requests(Endpoint::NewOrder), stage.ca.certificates_issued()), (1, 1));
+    one.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_ca_will_not_grant_is_refused_at_once_from_then_on() {
+    let (stage, customers) = (Stage::set().await, Customers::new(&["shop.example.com"]));
+    let refusal = Action::problem(&Problem::new(ProblemType::RejectedIdentifier, "not by us"));
+    stage.ca.faults().add(Fault::new(Endpoint::NewOrder, refusal).after_effect().always());
+    for _ in 0..2 {
+        let service = stage.start(OnDemand::by(Arc::clone(&customers)).wait(Duration::from_secs(3600))).await;
+        for _ in 0..3 {
+            let soon = Duration::from_secs(20);
+            tokio::time::timeout(soon, stage.sees("shop.example.com")).await.unwrap().unwrap_err();
+        }
+        service.stop().await;
+    }
+    assert_eq!(stage.ca.requests(Endpoint::NewOrder), 1);
+}
+
+#[tokio::test]
 async fn a_handshake_ends_at_its_deadline_with_an_alert_and_the_order_goes_on() {
     let (stage, customers) = (Stage::set().await, Customers::new(&["shop.example.com"]));
     let slow = Duration::from_secs(3);
@@ -231,7 +345,8 @@ async fn after_a_failure_handshakes_are_refused_at_once_until_it_is_tried_again(
     let service = stage.start(OnDemand::by(Arc::clone(&customers)).wait(Duration::from_secs(3600))).await;
     // The first waits until it is known that there will be none, the others do not wait; or the test takes an hour.
     for _ in 0..3 {
-        tokio::time::timeout(LONG, stage.sees("shop.example.com")).await.unwrap().unwrap_err();
+        let soon = Duration::from_secs(20);
+        tokio::time::timeout(soon, stage.sees("shop.example.com")).await.unwrap().unwrap_err();
     }
     assert_eq!(customers.asked(), 1);
     service.stop().await;

@@ -159,14 +159,16 @@ async fn what_one_leaves_midway_another_brings_to_its_end() {
     let first = first.start().await.unwrap();
     let one = serve(first.listen(stage.ports[0].addr()).await.unwrap());
     let second = second.start().await.unwrap();
-    let _two = serve(second.listen(stage.ports[1].addr()).await.unwrap());
+    let two = serve(second.listen(stage.ports[1].addr()).await.unwrap());
     let leaf =
         wait_for(LONG, "the second serves the first one", || seen(stage.ports[1].addr())).await.unwrap();
-    let (leader, of_leader, other) = match has_ordered(&of_first) {
-        true => (first, of_first, of_second),
-        false => (second, of_second, of_first),
-    };
     wait_for(LONG, "both serve it", || seen(stage.ports[0].addr())).await.unwrap();
+    let (first, second) = ((first, one, of_first), (second, two, of_second));
+    // Whichever has ordered.
+    let ((leader, serving, of_leader), (_replica, _serving, other), address) = match has_ordered(&first.2) {
+        true => (first, second, stage.ports[1].addr()),
+        false => (second, first, stage.ports[0].addr()),
+    };
     of_leader.lock().unwrap().clear();
     other.lock().unwrap().clear();
 
@@ -179,7 +181,7 @@ async fn what_one_leaves_midway_another_brings_to_its_end() {
         (stage.ca.faults().hits_of(hanging) == 1).then_some(())
     });
     stuck.await.unwrap();
-    drop(leader);
+    drop((leader, serving));
     stage.ca.faults().remove(hanging);
     let finished = wait_for(LONG, "the other has finished it", || async {
         let stored = other.lock().unwrap().iter().any(|what| matches!(what, What::CertificateStored { .. }));
@@ -187,10 +189,8 @@ async fn what_one_leaves_midway_another_brings_to_its_end() {
     });
     finished.await.unwrap();
     assert!(!has_ordered(&other), "it goes on with the same order");
-    let renewed = wait_for(LONG, "it is served", || async {
-        seen(stage.ports[1].addr()).await.filter(|seen| *seen != leaf)
-    });
+    let renewed =
+        wait_for(LONG, "it is served", || async { seen(address).await.filter(|seen| *seen != leaf) });
     renewed.await.unwrap();
     assert_eq!((stage.ca.certificates_issued(), stage.answers_left().await), (2, 0));
-    drop(one);
 }

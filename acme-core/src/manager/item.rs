@@ -11,7 +11,7 @@ use crate::backoff::{Class, Trouble};
 use crate::bundle::hex;
 use crate::renewal::RenewalPolicy;
 use crate::renewal::upkeep::Upkeep;
-use crate::{CertificateSpec, Expected};
+use crate::{CertificateSpec, Expected, Pipeline};
 
 /// What there is to do, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub(super) struct Item {
     pub(super) group: Arc<str>,
     /// The ids of the deployers it is brought to.
     pub(super) deployers: Vec<String>,
+    /// All deployers there are: those that end with the process are asked themselves.
+    pub(super) pipeline: Arc<Pipeline>,
     /// The ids of the authorities it may be from.
     pub(super) authorities: Vec<String>,
     /// The spec in short, to tell whether what is stored fits it.
@@ -127,7 +129,8 @@ impl Item {
             return Some(now);
         }
         let undone = deployers.iter().filter_map(|id| match self.upkeep.deployed.get(id) {
-            Some(known) if known.trouble.is_none() && known.sha256 == current.sha256 => None,
+            _ if self.holds(id, &current.sha256) == Some(true) => None,
+            Some(known) if known.trouble.is_none() && self.is_deployed(id, &known.sha256) => None,
             Some(known) => {
                 let trouble = known.trouble.as_ref().filter(|trouble| trouble.holds(now));
                 // Where a person has to act, it is looked at once a day nevertheless.
@@ -136,6 +139,17 @@ impl Item {
             None => Some(now),
         });
         undone.min()
+    }
+
+    /// What a deployer says that ends with the process.
+    fn holds(&self, deployer: &str, sha256: &str) -> Option<bool> {
+        self.pipeline.deployer(deployer)?.holds(self.spec.id(), sha256)
+    }
+
+    /// Whether the certificate in the store is in place, where this one was last brought as far as the store knows.
+    pub(super) fn is_deployed(&self, deployer: &str, last: &str) -> bool {
+        let Some(current) = &self.upkeep.current else { return false };
+        self.holds(deployer, &current.sha256).unwrap_or(current.sha256 == last)
     }
 
     /// The deployers whose time it is.

@@ -424,6 +424,7 @@ impl Keeper {
             wish,
             group,
             deployers,
+            pipeline: Arc::clone(&self.pipeline),
             authorities: authorities.map(|connection| connection.id().to_owned()).collect(),
             upkeep,
             expected,
@@ -485,8 +486,7 @@ impl Keeper {
         let current = item.upkeep.current.as_ref();
         let deployments = item.deployers.iter().map(|id| {
             let known = item.upkeep.deployed.get(id);
-            let served = known.map(|known| known.sha256.as_str());
-            let current = current.is_some() && served == current.map(|current| current.sha256.as_str());
+            let current = item.is_deployed(id, known.map_or("", |known| known.sha256.as_str()));
             (id.clone(), DeploymentStatus { current, trouble: known.and_then(|known| known.trouble.clone()) })
         });
         CertificateStatus {

@@ -74,7 +74,10 @@ impl Job {
             Ok(()) => Ended::Well,
             Err(error) if error.op() == "lease.take" => Ended::Busy,
             Err(error) => match crate::budget::spent_until(&error, pipeline.now()) {
-                Some(until) => Ended::Spent(until),
+                Some(until) => {
+                    pipeline.tell(self.spec.id(), What::BudgetSpent { until });
+                    Ended::Spent(until)
+                }
                 None => {
                     if matches!(self.task, Task::Issue | Task::Rotate) {
                         expected = self.note(pipeline, &mut upkeep, expected, &error).await;
@@ -117,8 +120,15 @@ impl Job {
 
     async fn issue(&self, pipeline: &Pipeline) -> Result<()> {
         let Some(connection) = pipeline.connections.get(self.connection) else { return Ok(()) };
-        let (upkeep, _) = Upkeep::known(&*pipeline.store, self.spec.id()).await;
-        let failed = upkeep.trouble.filter(|trouble| trouble.validation && upkeep.tried == self.wish);
+        let (upkeep, expected) = Upkeep::known(&*pipeline.store, self.spec.id()).await;
+        let trouble = upkeep.trouble.filter(|_| upkeep.tried == self.wish);
+        // Another process has tried meanwhile, and failed: its pause is this one's, too.
+        let is_news = expected != self.known.1 && !self.force && self.task == Task::Issue;
+        if is_news && trouble.as_ref().is_some_and(|trouble| trouble.holds(pipeline.now())) {
+            let why = "another process has failed with this certificate a moment ago";
+            return Err(Error::new(ErrorKind::Conflict, "lease.take", why));
+        }
+        let failed = trouble.filter(|trouble| trouble.validation);
         let order = Order {
             force: self.force,
             rehearse: failed.is_some(),

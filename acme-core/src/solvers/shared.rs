@@ -17,6 +17,8 @@ use crate::{
 
 /// How many are looked for at once: anybody can ask.
 const AT_ONCE: usize = 16;
+/// How many wait for their turn; who comes when there are as many is told that it takes too long.
+const IN_LINE: usize = 256;
 /// How long looking for one may take, with the wait for one's turn.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -25,11 +27,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) struct SharedAnswers {
     store: Arc<dyn Store>,
     turns: Arc<Semaphore>,
+    line: Arc<Semaphore>,
 }
 
 impl SharedAnswers {
     pub(crate) fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, turns: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self { store, turns: Arc::new(Semaphore::new(AT_ONCE)), line: Arc::new(Semaphore::new(IN_LINE)) }
     }
 
     /// Has this answer given to who asks for `asked`: a token, or a name.
@@ -62,6 +65,9 @@ impl SharedAnswers {
     /// # Errors
     /// `Storage`; `Timeout` if it takes too long, also where too many ask.
     pub(crate) async fn find(&self, kind: &ChallengeKind, asked: &str) -> Result<Option<Challenge>> {
+        let Ok(_place) = self.line.try_acquire() else {
+            return Err(Error::new(ErrorKind::Timeout, "answers.find", "too many look for answers at once"));
+        };
         let deadline = Deadline::after(PATIENCE);
         let find = async {
             // Never closed.

@@ -16,7 +16,7 @@ use tokio_rustls::server::TlsStream;
 use super::certified::Served;
 use super::resolver::is_challenge;
 use super::waiting::Waiting;
-use super::{ACME_TLS, CertResolver};
+use super::{ACME_TLS, AutoTls, CertResolver};
 use crate::solvers::shared::SharedAnswers;
 use crate::{ChallengeKind, Deadline, DnsName, Error, ErrorKind, Result, Store};
 
@@ -65,6 +65,8 @@ pub struct TlsAcceptor {
     resolver: Option<CertResolver>,
     answers: Option<SharedAnswers>,
     waiting: Option<Waiting>,
+    /// Who renews what is served here: for as long as somebody shakes hands.
+    keeps: Option<AutoTls>,
     timeout: Duration,
 }
 
@@ -83,8 +85,8 @@ impl TlsAcceptor {
         self
     }
 
-    pub(super) fn waiting(mut self, waiting: Waiting) -> Self {
-        self.waiting = Some(waiting);
+    pub(super) fn of(mut self, waiting: Waiting, keeps: AutoTls) -> Self {
+        (self.waiting, self.keeps) = (Some(waiting), Some(keeps));
         self
     }
 
@@ -96,7 +98,7 @@ impl TlsAcceptor {
         self
     }
 
-    /// The configuration, to be changed: protocols that are not HTTP, client certificates, …
+    /// The configuration, to be changed: protocols that are not HTTP, limits, a log of keys, …
     #[must_use]
     pub fn configure(mut self, change: impl FnOnce(&mut ServerConfig)) -> Self {
         change(Arc::make_mut(&mut self.config));
@@ -164,6 +166,8 @@ impl TlsAcceptor {
     fn at_address(&self, hello: &ClientHello<'_>, address: Option<IpAddr>) -> Option<Arc<CertifiedKey>> {
         match hello.server_name() {
             Some(_) => None,
+            // RFC 8737 section 3.
+            None if is_challenge(hello) => None,
             None => self.resolver.as_ref()?.of_address(address?, hello.signature_schemes()),
         }
     }
@@ -195,7 +199,7 @@ impl TlsAcceptor {
                     .map(|served| Arc::clone(&served.certified))
             }
             Err(error) => {
-                tracing::warn!(%error, "whether another process has the answer cannot be told");
+                tracing::debug!(%error, "whether another process has the answer cannot be told");
                 None
             }
         }
@@ -233,7 +237,7 @@ fn failed(error: std::io::Error) -> Error {
 /// With a configuration alone: certificates and answers are what its resolver has.
 impl From<Arc<ServerConfig>> for TlsAcceptor {
     fn from(config: Arc<ServerConfig>) -> Self {
-        Self { config, resolver: None, answers: None, waiting: None, timeout: HANDSHAKE }
+        Self { config, resolver: None, answers: None, waiting: None, keeps: None, timeout: HANDSHAKE }
     }
 }
 

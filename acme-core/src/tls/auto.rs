@@ -18,8 +18,11 @@ use tokio::task::JoinSet;
 pub use self::build::AutoTlsBuilder;
 pub use self::health::{CertificateHealth, Health, Standing};
 use super::certified::Served;
+use super::on_demand::Names;
 use super::waiting::{Waiting, next};
 use super::{CertResolver, TlsAcceptor, TlsListener, server_config};
+use crate::backoff::{Class, Trouble};
+use crate::manager::CertificateStatus;
 use crate::solvers::{Http01Redirect, Http01Responder};
 use crate::{
     Authority, CertificateId, CertificateSpec, Clock, Deadline, Error, ErrorKind, Manager, Result, Store,
@@ -56,9 +59,10 @@ const LOOK: Duration = Duration::from_millis(500);
 ///   what one has got, within [seconds](AutoTlsBuilder::follow_every).
 /// - [`health`](Self::health) tells what clients get, and what is wrong.
 ///
-/// Clones share everything. When the last is dropped, it ends like a process that is killed: the next start goes on.
-/// [`shutdown`](Self::shutdown) waits for what is under way.
+/// Clones share everything. When the last is dropped, and the last listener or acceptor, it ends like a process that is
+/// killed: the next start goes on. [`shutdown`](Self::shutdown) waits for what is under way.
 #[derive(Clone)]
+#[must_use = "it ends when it and its listeners are dropped"]
 pub struct AutoTls(Arc<Inner>);
 
 struct Inner {
@@ -73,6 +77,7 @@ struct Inner {
     first_within: Option<Duration>,
     responder: Http01Responder,
     configure: Vec<Box<Configure>>,
+    names: Arc<Names>,
     following: Mutex<JoinSet<Infallible>>,
 }
 
@@ -98,7 +103,7 @@ impl AutoTls {
     }
 
     /// Listens there, and waits for the first certificates as long as it was told to; those that connect meanwhile are
-    /// not turned away.
+    /// not turned away. Nothing is waited for where something valid is served already, even if it is to be replaced.
     ///
     /// # Errors
     /// `Config` if the address cannot be bound; `Timeout`, with what went wrong, if there is no certificate in time, or
@@ -119,7 +124,8 @@ impl AutoTls {
         })?;
         let mut listener = TlsListener::new(tcp, self.acceptor()?);
         if let Some(patience) = self.0.first_within {
-            listener.until(self.ready(patience)).await?;
+            let is_there = |id: &CertificateId| self.is_served(id);
+            listener.until(self.until(patience, is_there)).await?;
         }
         Ok(listener)
     }
@@ -136,7 +142,7 @@ impl AutoTls {
             change(&mut config);
         }
         let acceptor = TlsAcceptor::new(&inner.resolver, config);
-        Ok(acceptor.shared_answers(Arc::clone(&inner.store)).waiting(inner.waiting.clone()))
+        Ok(acceptor.shared_answers(Arc::clone(&inner.store)).of(inner.waiting.clone(), self.clone()))
     }
 
     /// Waits until all certificates are there, valid and as wanted.
@@ -144,20 +150,32 @@ impl AutoTls {
     /// # Errors
     /// `Timeout`, with what went wrong, if they are not in time, or nothing will be tried again until then.
     pub async fn ready(&self, within: Duration) -> Result<()> {
+        self.until(within, |id| self.is_ready(id)).await
+    }
+
+    async fn until(
+        &self,
+        within: Duration,
+        is_there: impl Fn(&CertificateId) -> bool + Send + Sync,
+    ) -> Result<()> {
         let deadline = Deadline::after(within);
         let mut changes = self.0.resolver.changes();
         loop {
-            let Some(missing) = self.0.specs.iter().find(|spec| !self.is_ready(spec.id())) else {
-                return Ok(());
+            // What went wrong is told a moment before the manager knows of it, and many other things are told, too.
+            let look = deadline.capped(LOOK);
+            let missing = loop {
+                let missing = self.0.specs.iter().find(|spec| !is_there(spec.id()));
+                let Some(missing) = missing else { return Ok(()) };
+                if !next(&mut changes, look).await {
+                    break missing;
+                }
             };
-            let trouble = self.0.manager.status().await?.certificates.into_iter();
-            let trouble = trouble.filter(|one| one.id == *missing.id()).find_map(|one| one.trouble);
+            let trouble = self.trouble_with(missing.id(), deadline).await;
             let hopeless = trouble.as_ref().is_some_and(|trouble| {
                 let wait = trouble.retry_at.duration_since(self.0.clock.now()).unwrap_or_default();
-                wait > deadline.remaining()
+                trouble.class == Class::Fatal || wait > deadline.remaining()
             });
-            // What went wrong is told a moment before the manager knows of it.
-            if !hopeless && (next(&mut changes, deadline.capped(LOOK)).await || !deadline.is_over()) {
+            if !hopeless && !deadline.is_over() {
                 continue;
             }
             let error =
@@ -177,6 +195,18 @@ impl AutoTls {
         }
     }
 
+    /// What is wrong with a certificate, as far as can be known in time.
+    async fn trouble_with(&self, id: &CertificateId, deadline: Deadline) -> Option<Trouble> {
+        let patience = deadline.remaining().max(LOOK);
+        let status = tokio::time::timeout(patience, self.0.manager.status()).await.ok()?.ok()?;
+        status.certificates.into_iter().find(|one| one.id == *id)?.trouble
+    }
+
+    /// Whether something valid is served, if not what is wanted.
+    fn is_served(&self, id: &CertificateId) -> bool {
+        self.0.resolver.of(id).is_some_and(|served| served.not_after > self.0.clock.now())
+    }
+
     fn is_ready(&self, id: &CertificateId) -> bool {
         let Some(served) = self.0.resolver.of(id) else { return false };
         let is_unfit = self.0.unfit.get(id).is_some_and(|unfit| Arc::ptr_eq(unfit, &served));
@@ -190,7 +220,10 @@ impl AutoTls {
     pub async fn health(&self) -> Result<Health> {
         let status = self.0.manager.status().await?;
         let certificates = status.certificates.into_iter();
-        let of = |one| CertificateHealth::of(one, &self.0.resolver, status.at);
+        let of = |one: CertificateStatus| {
+            let on_demand = self.0.names.is_wanted(&one.id);
+            CertificateHealth::of(one, on_demand, &self.0.resolver, status.at)
+        };
         Ok(Health { at: status.at, certificates: certificates.map(of).collect() })
     }
 

@@ -9,8 +9,10 @@ use rcgen::{CertificateParams, CustomExtension, DistinguishedName, DnType, KeyPa
 use rustls::SignatureScheme;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use crate::bundle::hex;
 use crate::probe::crypto_provider;
 use crate::{Bundle, CertificateSpec, Challenge, Clock, Error, ErrorKind, Result, SystemClock};
 
@@ -41,6 +43,8 @@ pub(super) struct Served {
     pub(super) not_after: SystemTime,
     /// Empty if no CA has signed it.
     pub(super) serial: String,
+    /// That of the leaf, in hexadecimal.
+    pub(super) sha256: String,
 }
 
 impl Served {
@@ -113,12 +117,18 @@ impl Served {
         let schemes = schemes.map(|(at, _)| 1 << at).sum();
         let certified = Arc::new(CertifiedKey::new(chain, key));
         let (not_before, not_after, serial) = (validity.start, validity.end, serial.to_owned());
-        Ok(Self { id: id.into(), certified, schemes, not_before, not_after, serial })
+        let sha256 = certified.cert.first().map(|leaf| hex(&Sha256::digest(leaf))).unwrap_or_default();
+        Ok(Self { id: id.into(), certified, schemes, not_before, not_after, serial, sha256 })
     }
 
     /// Whether a client that takes these signatures can have it.
     pub(super) fn fits(&self, offered: &[SignatureScheme]) -> bool {
         self.schemes().any(|scheme| offered.contains(&scheme))
+    }
+
+    /// Whether it only stands in for another.
+    pub(super) fn is_placeholder(&self) -> bool {
+        self.serial.is_empty()
     }
 
     /// How long it is valid in all.
@@ -137,8 +147,9 @@ impl Served {
         own.map(|(_, scheme)| *scheme)
     }
 
-    /// The smaller, the sooner it is served: by its best signature, and of two of a kind the newer one.
-    pub(super) fn rank(&self) -> (u32, Reverse<SystemTime>) {
-        (self.schemes.trailing_zeros(), Reverse(self.not_before))
+    /// The smaller, the sooner it is served: before placeholders, by its best signature, and of two of a kind the newer
+    /// one.
+    pub(super) fn rank(&self) -> (bool, u32, Reverse<SystemTime>) {
+        (self.is_placeholder(), self.schemes.trailing_zeros(), Reverse(self.not_before))
     }
 }

@@ -46,6 +46,11 @@ impl Deployer for CertResolver {
         Ok(())
     }
 
+    /// Nothing of it outlives the process, and other processes have tables of their own.
+    fn holds(&self, certificate: &CertificateId, sha256: &str) -> Option<bool> {
+        Some(self.of(certificate).is_some_and(|served| served.sha256 == sha256))
+    }
+
     async fn remove(&self, id: &CertificateId) -> Result<()> {
         self.withdraw(id);
         Ok(())

@@ -120,10 +120,13 @@ impl TlsListener {
     pub(super) async fn until<T>(&mut self, ends: impl Future<Output = T>) -> T {
         let mut ends = pin!(ends);
         loop {
-            let has_room = self.accepted.len() < self.at_once;
             tokio::select! {
                 ended = &mut ends => return ended,
-                accepted = self.shake_hands(), if has_room => self.accepted.push_back(accepted),
+                accepted = self.shake_hands() => self.accepted.push_back(accepted),
+            }
+            // Not to go on would shut the CA out.
+            if self.accepted.len() > self.at_once {
+                self.accepted.pop_front();
             }
         }
     }

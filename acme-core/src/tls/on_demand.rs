@@ -48,6 +48,8 @@ impl<T: Permission + ?Sized> Permission for Arc<T> {
 ///   [again](Self::ask_again) now and then; a name that has lost it is served and renewed no longer.
 /// - What fails is tried again as the manager does: after 1, 10 and 100 minutes, then once a day. Handshakes in between are
 ///   refused at once.
+/// - **One service, one store**: what was got is noted in the store, for all processes on it. They are to give the same
+///   permissions. A name that is got on demand is not to be added to the manager as well.
 ///
 /// ```no_run
 /// use acmekit_core::tls::{AutoTls, OnDemand};
@@ -121,8 +123,9 @@ impl OnDemand {
         self
     }
 
-    /// How many new names are ordered for in a time (default 150 in 3 hours: half of what Let's Encrypt allows an
-    /// account). Renewals do not count.
+    /// How many new names this process orders for in a time, counted from its start (default 150 in 3 hours: half of what
+    /// Let's Encrypt allows an account). Renewals do not count. The authority's own limits are kept to in any case, over
+    /// all processes and restarts.
     #[must_use]
     pub fn orders(mut self, count: u32, per: Duration) -> Self {
         self.orders = Limit::new(count.max(1), per);

@@ -150,6 +150,12 @@ impl CertResolver {
         self.changing().certificates.keys().cloned().collect()
     }
 
+    /// What is served, as it is now.
+    pub(super) fn snapshot(&self) -> HashMap<CertificateId, Arc<Served>> {
+        let known = self.changing();
+        known.certificates.iter().map(|(id, (served, _))| (id.clone(), Arc::clone(served))).collect()
+    }
+
     /// What a client gets that has connected to this address.
     pub fn resolve_at(&self, hello: &ClientHello<'_>, address: Option<IpAddr>) -> Option<Arc<CertifiedKey>> {
         let (name, offered) = (hello.server_name(), hello.signature_schemes());

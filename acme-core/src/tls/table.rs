@@ -96,11 +96,12 @@ impl Table {
 
     fn change(&self, identifier: &Identifier, change: impl FnOnce(Option<&Choice>) -> Choice) {
         if let Identifier::Ip(address) = identifier {
+            let address = address.to_canonical();
             let mut all = HashMap::clone(&self.addresses.load());
-            let new = change(all.get(address));
+            let new = change(all.get(&address));
             match new.is_empty() {
-                true => all.remove(address),
-                false => all.insert(*address, new),
+                true => all.remove(&address),
+                false => all.insert(address, new),
             };
             return self.addresses.store(Arc::new(all));
         }

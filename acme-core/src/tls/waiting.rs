@@ -33,7 +33,7 @@ impl Waiting {
     /// Waits until there is a certificate for this name, or it is known that there will be none in time.
     pub(super) async fn wait(&self, resolver: &CertResolver, name: &str) {
         let Ok(_turn) = self.0.turns.try_acquire() else {
-            tracing::warn!(waiting = AT_ONCE, "too many handshakes wait for a certificate: one is refused");
+            tracing::debug!(waiting = AT_ONCE, "too many handshakes wait for a certificate: one is refused");
             return;
         };
         let Ok(name) = name.parse::<DnsName>() else { return };

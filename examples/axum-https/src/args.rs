@@ -21,7 +21,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "IP:PORT", default_value = "[::]:443")]
     pub(crate) listen: SocketAddr,
 
-    /// Where to send HTTP clients to HTTPS, such as [::]:80 [default: nowhere]
+    /// Where to send HTTP clients to HTTPS, such as 0.0.0.0:80 [default: nowhere]
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) http: Option<SocketAddr>,
 

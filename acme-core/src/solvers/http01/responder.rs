@@ -82,7 +82,7 @@ impl Http01Responder {
             Ok(Some(challenge)) => answer(method, &challenge.key_authorization),
             Ok(None) => short(StatusCode::NOT_FOUND),
             Err(error) => {
-                tracing::warn!(%error, "whether another process has the answer cannot be told");
+                tracing::debug!(%error, "whether another process has the answer cannot be told");
                 short(StatusCode::SERVICE_UNAVAILABLE)
             }
         }

@@ -22,7 +22,7 @@ use crate::tls::on_demand::{Gate, Names, OnDemand};
 use crate::tls::waiting::Waiting;
 use crate::{
     Authority, Bundle, CertificateId, CertificateSpec, ChallengeSolver, Error, ErrorKind, Event, Manager,
-    Pipeline, Result, Store,
+    Pipeline, Result, Store, What,
 };
 
 /// How long the first certificates are waited for, unless it is told otherwise.
@@ -152,7 +152,7 @@ impl AutoTlsBuilder {
     }
 
     /// Changes how rustls is configured: the protocols of ALPN where it is not HTTP (leave
-    /// [`ACME_TLS`](crate::tls::ACME_TLS) there), client certificates, …
+    /// [`ACME_TLS`](crate::tls::ACME_TLS) there), limits, a log of keys, …
     ///
     /// ```no_run
     /// # use acmekit_core::tls::{ACME_TLS, AutoTls};
@@ -212,7 +212,8 @@ impl AutoTlsBuilder {
         }
         let gate = self.on_demand.map(|settings| {
             let (resolver, store, clock) = (resolver.clone(), Arc::clone(&store), Arc::clone(&clock));
-            Gate::new(settings, names, resolver, store, manager.handle(), clock)
+            let fixed = specs.iter().map(|spec| spec.id().clone()).collect();
+            Gate::new(settings, Arc::clone(&names), resolver, store, manager.handle(), clock, fixed)
         });
         if let Some(gate) = &gate {
             gate.restore().await?;
@@ -229,6 +230,9 @@ impl AutoTlsBuilder {
         };
         let mut following = JoinSet::new();
         following.spawn(follow.run());
+        if let Some(gate) = &gate {
+            following.spawn(gate.clone().keep_asking(self.follow));
+        }
         let expected = specs.iter().flat_map(|spec| spec.identifiers().clone()).collect();
         let first_within = match self.first {
             First::Wait(patience) => Some(patience),
@@ -247,6 +251,7 @@ impl AutoTlsBuilder {
             first_within,
             responder,
             configure,
+            names,
             following,
         })))
     }
@@ -301,7 +306,7 @@ impl AutoTlsBuilder {
         let (teller, names) = (resolver.clone(), Arc::clone(names));
         let pipeline = pipeline.deployer(resolver.clone()).observer(move |event: &Event| {
             // Whoever waits for a certificate learns that there will be none.
-            let failed = matches!(event.what, crate::What::Failed { .. });
+            let failed = matches!(event.what, What::Failed { .. } | What::BudgetSpent { .. });
             if names.hear(event) || failed {
                 teller.tell();
             }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::manager::Handle;
 use crate::pipeline::certificate_key;
 use crate::tls::CertResolver;
+use crate::tls::certified::Served;
 use crate::tls::on_demand::Gate;
 use crate::{Bundle, CertificateId, Deadline, Result, Store, Version};
 
@@ -44,22 +45,22 @@ impl Follow {
             {
                 tracing::warn!(%error, "whether others have left something midway is not known");
             }
-            if let Some(gate) = &self.on_demand {
-                gate.ask_again().await;
-            }
         }
     }
 
     async fn look(&mut self) -> Result<()> {
-        let mut wanted = self.resolver.served();
+        // As they are before the store is read: what is withdrawn meanwhile stays so, and what is renewed is newer.
+        let served = self.resolver.snapshot();
+        let mut wanted: BTreeSet<_> = served.keys().cloned().collect();
         wanted.extend(self.expected.iter().cloned());
+        wanted.extend(self.on_demand.iter().flat_map(Gate::wanted));
         self.seen.retain(|id, _| wanted.contains(id));
         for (key, version) in self.store.versions(&"certificates".parse()?).await? {
             let id = key.as_str().strip_prefix("certificates/").and_then(|id| id.parse().ok());
             let Some(id) = id.filter(|id| wanted.contains(id) && self.seen.get(id) != Some(&version)) else {
                 continue;
             };
-            match self.take_over(&id).await {
+            match self.take_over(&id, served.get(&id)).await {
                 Ok(()) => drop(self.seen.insert(id, version)),
                 // One that is damaged keeps nobody from the others.
                 Err(error) => tracing::warn!(%error, certificate = %id, "what is stored is not served"),
@@ -83,16 +84,21 @@ impl Follow {
         Ok(())
     }
 
-    /// Serves what is stored, if it is not what is served. What this process serves meanwhile by itself is newer.
-    async fn take_over(&self, id: &CertificateId) -> Result<()> {
-        let before = self.resolver.of(id);
+    /// Serves what is stored, if it is not what was served before.
+    async fn take_over(&self, id: &CertificateId, before: Option<&Arc<Served>>) -> Result<()> {
         let Some(entry) = self.store.load(&certificate_key(id)?).await? else { return Ok(()) };
         let bundle = Bundle::from_stored(entry.value.expose())?;
-        if before.as_ref().is_some_and(|before| before.is_of(&bundle)) {
+        if before.is_some_and(|before| before.is_of(&bundle)) {
             return Ok(());
         }
-        if self.resolver.serve_after(before.as_ref(), &bundle)? {
+        if self.resolver.serve_after(before, &bundle)? {
             tracing::info!(certificate = %id, serial = %bundle.facts().serial, "serving what another process has got");
+        }
+        // A name that has lost its permission a moment ago was not served by then.
+        let is_wanted =
+            self.expected.contains(id) || self.on_demand.as_ref().is_some_and(|gate| gate.wants(id));
+        if before.is_none() && !is_wanted {
+            self.resolver.withdraw(id);
         }
         Ok(())
     }

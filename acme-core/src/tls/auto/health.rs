@@ -29,10 +29,12 @@ pub struct Health {
 }
 
 impl Health {
-    /// Whether every certificate is served and valid: what a load balancer wants to know.
+    /// Whether every certificate is served and valid, but for those that clients have asked for: what a load balancer wants
+    /// to know.
     pub fn is_serving(&self) -> bool {
         use Standing::{Expiring, Valid};
-        self.certificates.iter().all(|one| matches!(one.standing, Valid | Expiring))
+        let own = self.certificates.iter().filter(|one| !one.on_demand);
+        own.into_iter().all(|one| matches!(one.standing, Valid | Expiring))
     }
 
     /// Whether nothing is wrong at all: what a person who is on call wants to know.
@@ -49,6 +51,8 @@ pub struct CertificateHealth {
     pub id: CertificateId,
     /// Its names, as text.
     pub names: Vec<String>,
+    /// Whether a client has asked for it, and not the program.
+    pub on_demand: bool,
     /// What clients get now.
     pub standing: Standing,
     /// The serial number of what they get, in hexadecimal.
@@ -80,11 +84,16 @@ pub enum Standing {
 }
 
 impl CertificateHealth {
-    pub(super) fn of(status: CertificateStatus, resolver: &CertResolver, now: SystemTime) -> Self {
+    pub(super) fn of(
+        status: CertificateStatus,
+        on_demand: bool,
+        resolver: &CertResolver,
+        now: SystemTime,
+    ) -> Self {
         let served = resolver.of(&status.id);
         let standing = match &served {
             None => Standing::Missing,
-            Some(served) if served.serial.is_empty() => Standing::Placeholder,
+            Some(served) if served.is_placeholder() => Standing::Placeholder,
             Some(served) => {
                 let left = served.not_after.duration_since(now).unwrap_or_default();
                 let soon = (served.life() / LATE).min(SOON);
@@ -95,10 +104,11 @@ impl CertificateHealth {
                 }
             }
         };
-        let served = served.filter(|served| !served.serial.is_empty());
+        let served = served.filter(|served| !served.is_placeholder());
         Self {
             id: status.id,
             names: status.names,
+            on_demand,
             standing,
             serial: served.as_ref().map(|served| served.serial.clone()),
             not_after: served.map(|served| served.not_after),

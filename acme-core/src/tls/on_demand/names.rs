@@ -2,14 +2,19 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use crate::backoff::{Class, Trouble};
 use crate::limits::Limit;
 use crate::limits::gcra::{Decision, decide};
 use crate::{CertificateId, DnsName, Event, What};
 
 /// How many refusals are remembered.
 const REFUSALS: usize = 10_000;
+/// How long a name is left alone whose wish the CA will not grant.
+const FATAL: Duration = Duration::from_secs(24 * 3600);
+/// How long it is watched that what was given up does not come back, by work that was under way then.
+const WATCHED: Duration = Duration::from_secs(3600);
 
 /// Names, shared by all handshakes.
 #[derive(Debug, Default)]
@@ -21,6 +26,8 @@ struct State {
     /// Those that have a certificate, or are to have one.
     wanted: HashMap<CertificateId, DnsName>,
     refused: Refused,
+    /// Those that are no longer wanted, since when.
+    given_up: HashMap<CertificateId, SystemTime>,
     /// When the budget of orders is full again.
     spent: Option<SystemTime>,
 }
@@ -93,6 +100,7 @@ impl Names {
         if state.wanted.len() >= at_most && !state.wanted.contains_key(id) {
             return false;
         }
+        state.given_up.remove(id);
         state.wanted.insert(id.clone(), name.clone());
         state.names.insert(name.clone(), Known { standing: Standing::Wanted, asked_at });
         true
@@ -103,6 +111,48 @@ impl Names {
         let mut state = self.state();
         state.wanted.remove(id);
         state.names.remove(name);
+    }
+
+    /// It is to have none any more, and what is under way for it is not to be served.
+    pub(super) fn give_up(&self, name: &DnsName, id: &CertificateId, now: SystemTime) {
+        self.forget(name, id);
+        self.state().given_up.insert(id.clone(), now);
+    }
+
+    /// What was given up a short while ago.
+    pub(super) fn given_up(&self, now: SystemTime) -> Vec<CertificateId> {
+        let mut state = self.state();
+        state.given_up.retain(|_, since| now.duration_since(*since).is_ok_and(|past| past < WATCHED));
+        state.given_up.keys().cloned().collect()
+    }
+
+    /// Whether there is room for this one.
+    pub(super) fn has_room(&self, id: &CertificateId, at_most: usize) -> bool {
+        let state = self.state();
+        state.wanted.len() < at_most || state.wanted.contains_key(id)
+    }
+
+    /// There is no certificate for it before this time.
+    pub(super) fn failed(&self, name: &DnsName, until: SystemTime) {
+        if let Some(known) = self.state().names.get_mut(name) {
+            known.standing = Standing::Failed(until);
+        }
+    }
+
+    /// Whether the last that was heard is that there is none.
+    pub(super) fn has_failed(&self, name: &DnsName) -> bool {
+        let standing = self.state().names.get(name).map(|known| known.standing);
+        matches!(standing, Some(Standing::Failed(_)))
+    }
+
+    /// Those that have a certificate, or are to have one.
+    pub(in crate::tls) fn wanted(&self) -> Vec<CertificateId> {
+        self.state().wanted.keys().cloned().collect()
+    }
+
+    /// Whether this certificate is for a name that was asked for.
+    pub(in crate::tls) fn is_wanted(&self, id: &CertificateId) -> bool {
+        self.state().wanted.contains_key(id)
     }
 
     /// Spends one order, or says when there will be one.
@@ -136,7 +186,8 @@ impl Names {
     /// Learns from what happens to certificates. Says whether somebody may wait for it.
     pub(in crate::tls) fn hear(&self, event: &Event) -> bool {
         let standing = match &event.what {
-            What::Failed { trouble } => Standing::Failed(trouble.retry_at),
+            What::Failed { trouble } => Standing::Failed(until(trouble)),
+            What::BudgetSpent { until } => Standing::Failed(*until),
             What::CertificateStored { .. } => Standing::Wanted,
             _ => return false,
         };
@@ -150,6 +201,15 @@ impl Names {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Until when there is no certificate.
+pub(super) fn until(trouble: &Trouble) -> SystemTime {
+    match trouble.class {
+        // The manager does not try again by itself.
+        Class::Fatal => trouble.at.checked_add(FATAL).unwrap_or(trouble.at),
+        _ => trouble.retry_at,
     }
 }
 
