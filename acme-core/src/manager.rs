@@ -39,7 +39,6 @@ use keeper::{Command, Keeper};
 /// How many events a slow listener may fall behind before it misses some.
 const EVENTS: usize = 4096;
 /// How long a manager may take, beyond its grace, to hear that it shall end.
-#[cfg(feature = "rustls")]
 const HANGING: Duration = Duration::from_secs(10);
 
 /// Keeps certificates renewed and served until it is shut down.
@@ -71,8 +70,7 @@ impl Handle {
         self.ask(|reply| Command::Remove { id: id.clone(), reply }).await
     }
 
-    /// A journal of this certificate stays, and perhaps nobody is left who works on it: it is gone on with, in turn.
-    #[cfg(feature = "rustls")]
+    /// As [`Manager::go_on`].
     pub(crate) async fn go_on(&self, id: &CertificateId) -> Result<bool> {
         self.ask(|reply| Command::GoOn { id: id.clone(), reply }).await
     }
@@ -241,6 +239,15 @@ impl Manager {
         self.handle.ask(|reply| Command::Force { id: id.clone(), reply }).await
     }
 
+    /// Another process on the store has begun something for this certificate, and perhaps was killed over it: it is gone on
+    /// with here once nobody else works on it. Says whether it is known.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Cancelled`] if the manager has ended.
+    pub async fn go_on(&self, id: &CertificateId) -> Result<bool> {
+        self.handle.go_on(id).await
+    }
+
     /// The private key of a certificate is compromised: it is blocked, a certificate with a new key is got and served,
     /// and only then the old one is revoked ([`Pipeline::rotate_compromised`]). Goes on after a restart. Says whether
     /// the certificate is known.
@@ -290,14 +297,11 @@ impl Manager {
     }
 
     /// Begins nothing more, waits for what is under way as long as it was told to, and ends.
-    pub async fn shutdown(mut self) {
-        // If it has ended already there is nothing to wait for.
-        self.handle.0.send(Command::Shutdown).await.ok();
-        (&mut self.running).await.ok();
+    pub async fn shutdown(self) {
+        self.end().await;
     }
 
     /// As [`shutdown`](Self::shutdown), where it is shared.
-    #[cfg(feature = "rustls")]
     pub(crate) async fn end(&self) {
         let ended = async {
             self.handle.0.send(Command::Shutdown).await.ok();

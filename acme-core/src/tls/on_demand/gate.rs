@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 
 use super::names::{Turn, until};
 use super::{Names, OnDemand};
@@ -46,6 +46,8 @@ struct Inner {
     manager: Handle,
     clock: Arc<dyn Clock>,
     asking: Semaphore,
+    /// Whoever has a name wanted or gives one up does so alone.
+    changing: Mutex<()>,
     /// Certificates of names that the program serves anyway.
     fixed: BTreeSet<CertificateId>,
 }
@@ -61,7 +63,8 @@ impl Gate {
         fixed: BTreeSet<CertificateId>,
     ) -> Self {
         let asking = Semaphore::new(ASKED_AT_ONCE);
-        Self(Arc::new(Inner { settings, names, resolver, store, manager, clock, asking, fixed }))
+        let changing = Mutex::new(());
+        Self(Arc::new(Inner { settings, names, resolver, store, manager, clock, asking, changing, fixed }))
     }
 
     /// Waits until there is a certificate for this name, or it is known that there will be none in time.
@@ -286,6 +289,7 @@ impl Inner {
     /// Has a certificate got, and renewed from now on.
     async fn want(&self, name: &DnsName, managed: Managed, asked_at: SystemTime) -> Result<()> {
         let id = managed.id().clone();
+        let _changing = self.changing.lock().await;
         if self.fixed.contains(&id) || !self.names.want(name, &id, asked_at, self.settings.names) {
             return Err(self.full());
         }
@@ -300,9 +304,16 @@ impl Inner {
 
     /// What was given up is served no longer, renewed no longer, and not known after a restart.
     async fn give_up(&self, id: &CertificateId) -> Result<()> {
+        let _changing = self.changing.lock().await;
+        // Somebody may have asked for it again.
+        let Some(is_done) = self.names.is_given_up(id) else { return Ok(()) };
         self.resolver.withdraw(id);
-        self.manager.remove(id).await?;
-        self.store.delete(&note(id)?, &Condition::ANY).await
+        if !is_done {
+            self.manager.remove(id).await?;
+            self.store.delete(&note(id)?, &Condition::ANY).await?;
+            self.names.has_given_up(id);
+        }
+        Ok(())
     }
 
     fn later(&self, pause: Duration) -> SystemTime {

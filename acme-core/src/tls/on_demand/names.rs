@@ -26,8 +26,8 @@ struct State {
     /// Those that have a certificate, or are to have one.
     wanted: HashMap<CertificateId, DnsName>,
     refused: Refused,
-    /// Those that are no longer wanted, since when.
-    given_up: HashMap<CertificateId, SystemTime>,
+    /// Those that are no longer wanted: since when, and whether nothing is left of them but what may come back.
+    given_up: HashMap<CertificateId, (SystemTime, bool)>,
     /// When the budget of orders is full again.
     spent: Option<SystemTime>,
 }
@@ -116,13 +116,26 @@ impl Names {
     /// It is to have none any more, and what is under way for it is not to be served.
     pub(super) fn give_up(&self, name: &DnsName, id: &CertificateId, now: SystemTime) {
         self.forget(name, id);
-        self.state().given_up.insert(id.clone(), now);
+        self.state().given_up.insert(id.clone(), (now, false));
+    }
+
+    /// Whether nothing is left of it; `None` if it is not given up.
+    pub(super) fn is_given_up(&self, id: &CertificateId) -> Option<bool> {
+        self.state().given_up.get(id).map(|(_, is_done)| *is_done)
+    }
+
+    /// Nothing is left of it.
+    pub(super) fn has_given_up(&self, id: &CertificateId) {
+        if let Some((_, is_done)) = self.state().given_up.get_mut(id) {
+            *is_done = true;
+        }
     }
 
     /// What was given up a short while ago.
     pub(super) fn given_up(&self, now: SystemTime) -> Vec<CertificateId> {
         let mut state = self.state();
-        state.given_up.retain(|_, since| now.duration_since(*since).is_ok_and(|past| past < WATCHED));
+        let is_watched = |since| now.duration_since(since).is_ok_and(|past| past < WATCHED);
+        state.given_up.retain(|_, (since, is_done)| !*is_done || is_watched(*since));
         state.given_up.keys().cloned().collect()
     }
 
