@@ -107,6 +107,12 @@ pub(crate) mod rfc3339 {
         text.parse::<jiff::Timestamp>().ok().map(SystemTime::from)
     }
 
+    /// The time as text; empty if it is beyond what a calendar knows.
+    #[cfg(feature = "rustls")]
+    pub(crate) fn text(time: SystemTime) -> String {
+        jiff::Timestamp::try_from(time).map(|time| time.to_string()).unwrap_or_default()
+    }
+
     pub(crate) fn serialize<S: Serializer>(time: &SystemTime, out: S) -> Result<S::Ok, S::Error> {
         let stamp = jiff::Timestamp::try_from(*time).map_err(serde::ser::Error::custom)?;
         out.collect_str(&stamp)

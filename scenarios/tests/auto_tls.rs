@@ -145,6 +145,45 @@ async fn without_a_certificate_in_time_it_says_what_went_wrong() {
 }
 
 #[tokio::test]
+async fn a_mistake_is_told_soon_and_once_it_is_put_right_the_next_start_does_not_wait() {
+    let terms = "https://ca.example.test/terms".to_owned();
+    let stage = Stage::set(|ca| ca.settings(|settings| settings.terms_of_service = Some(terms))).await;
+    let soon = Duration::from_secs(20);
+    let ca = || {
+        let ca = acmekit::Authority::custom(&stage.ca.directory_url()).unwrap().with_id("test-ca");
+        AutoTls::at(ca.extra_roots_pem(stage.ca.root_pem()).unwrap(), [NAME])
+            .folder(stage.folder.path().join("store"))
+    };
+    let tls = ca().start().await.unwrap();
+    let listening = tokio::time::timeout(soon, tls.listen(stage.port.addr()));
+    let report = listening.await.unwrap().unwrap_err().report();
+    assert!(report.contains("agree_to_terms") && report.contains("failed_at"), "{report}");
+    tls.shutdown().await;
+
+    let tls = ca().agree_to_terms().start().await.unwrap();
+    let listening = tokio::time::timeout(soon, tls.listen(stage.port.addr()));
+    let _serving = serve(listening.await.unwrap().unwrap());
+    seen(stage.port.addr(), NAME).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_failed_before_a_start_is_told_as_that_and_not_tried_before_its_time() {
+    let nobody = free_port().unwrap();
+    let stage = Stage::set(|ca| ca.tls_port(nobody.number())).await;
+    let mut reports = Vec::new();
+    for _ in 0..2 {
+        let tls = stage.tls().first_within(Duration::from_secs(30)).start().await.unwrap();
+        reports.push(tls.listen(stage.port.addr()).await.unwrap_err().report());
+        tls.shutdown().await;
+    }
+    assert_eq!(stage.ca.requests(Endpoint::NewOrder), 1);
+    assert!(
+        !reports[0].contains("before this start") && reports[1].contains("before this start"),
+        "{reports:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_handshake_waits_for_a_certificate_that_is_being_got() {
     let stage = Stage::set(|ca| ca).await;
     let tls = stage.tls().without_waiting().start().await.unwrap();

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, ToSocketAddrs};
@@ -22,6 +22,7 @@ use super::on_demand::Names;
 use super::waiting::{Waiting, next};
 use super::{CertResolver, TlsAcceptor, TlsListener, server_config};
 use crate::backoff::{Class, Trouble};
+use crate::clock::rfc3339;
 use crate::manager::CertificateStatus;
 use crate::solvers::{Http01Redirect, Http01Responder};
 use crate::{
@@ -75,6 +76,7 @@ struct Inner {
     /// What was stored, but is not what is wanted: served until there is something better.
     unfit: HashMap<CertificateId, Arc<Served>>,
     first_within: Option<Duration>,
+    started_at: SystemTime,
     responder: Http01Responder,
     configure: Vec<Box<Configure>>,
     names: Arc<Names>,
@@ -173,7 +175,12 @@ impl AutoTls {
             let trouble = self.trouble_with(missing.id(), deadline).await;
             let hopeless = trouble.as_ref().is_some_and(|trouble| {
                 let wait = trouble.retry_at.duration_since(self.0.clock.now()).unwrap_or_default();
-                trouble.class == Class::Fatal || wait > deadline.remaining()
+                match trouble.class {
+                    Class::Fatal => true,
+                    // Nothing that a person has to change changes while the program runs.
+                    Class::NeedsPerson if trouble.at >= self.0.started_at => true,
+                    _ => wait > deadline.remaining(),
+                }
             });
             if !hopeless && !deadline.is_over() {
                 continue;
@@ -184,15 +191,24 @@ impl AutoTls {
                     .with("waited", format!("{:?}", within.saturating_sub(deadline.remaining())));
             return Err(match trouble {
                 None => error.with_hint("give it longer by `first_within`, or start with a placeholder"),
-                Some(trouble) => {
-                    let error = error.with("because", trouble.error);
-                    match trouble.hint {
-                        Some(hint) => error.with_hint(hint),
-                        None => error,
-                    }
-                }
+                Some(trouble) => self.because(error, trouble),
             });
         }
+    }
+
+    fn because(&self, error: Error, trouble: Trouble) -> Error {
+        let error = error
+            .with("because", trouble.error)
+            .with("failed_at", rfc3339::text(trouble.at))
+            .with("tried_again_at", rfc3339::text(trouble.retry_at));
+        let hint = trouble.hint.unwrap_or_else(|| "the log has more".to_owned());
+        if trouble.at >= self.0.started_at {
+            return error.with_hint(hint);
+        }
+        error.with_hint(format!(
+            "{hint}; this went wrong before this start, and is not tried before its time: a program that starts in a loop \
+             must not use up the CA's limits. If it is put right, `renew_all` tries at once"
+        ))
     }
 
     /// What is wrong with a certificate, as far as can be known in time.
@@ -233,7 +249,8 @@ impl AutoTls {
         Http01Redirect::new(self.0.responder.clone())
     }
 
-    /// As [`http`](Self::http), for `axum::serve` on port 80.
+    /// As [`http`](Self::http), for `axum::serve` on port 80. It leads to port 443; to another one by
+    /// `Router::new().fallback_service(tls.http().https_port(8443))`.
     #[cfg(feature = "axum")]
     pub fn http_router(&self) -> axum::Router {
         axum::Router::new().fallback_service(self.http())

@@ -18,7 +18,8 @@ use tokio::task::JoinSet;
 
 use args::Args;
 
-/// How long requests may go on after the service was told to end.
+/// How long requests may go on after the service was told to end. Without it, one client in the middle of a request would
+/// keep the service for ever.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// All of the service. With names that are known beforehand, its first lines are:

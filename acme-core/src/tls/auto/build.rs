@@ -12,7 +12,8 @@ use tokio::task::JoinSet;
 
 use super::follow::Follow;
 use super::{AutoTls, Configure, Inner};
-use crate::manager::ManagerBuilder;
+use crate::backoff::Class;
+use crate::manager::{Managed, ManagerBuilder};
 use crate::pipeline::PipelineBuilder;
 use crate::solvers::{Http01, Http01Responder, TlsAlpn01};
 use crate::stores::FileStore;
@@ -194,6 +195,7 @@ impl AutoTlsBuilder {
         let responder = Http01Responder::shared(Arc::clone(&store));
         let pipeline = self.built(&store, &resolver, &responder, &names)?;
         let unfit = serve_stored(&pipeline, &specs, &resolver).await?;
+        let mistakes = mistakes(&pipeline, &specs, &resolver).await?;
         if self.first == First::Placeholder {
             for spec in specs.iter().filter(|spec| resolver.of(spec.id()).is_none()) {
                 resolver.stand_in(spec)?;
@@ -204,11 +206,14 @@ impl AutoTlsBuilder {
             tracing::warn!(%error, "what a crash has left behind stays for now");
         }
         let clock = Arc::clone(&pipeline.clock);
+        let started_at = clock.now();
         let manager =
             self.manager.into_iter().fold(Manager::builder(pipeline), |manager, change| change(manager));
         let manager = manager.start();
         for spec in &specs {
-            manager.add(spec.clone()).await?;
+            let managed = Managed::new(spec.clone());
+            let is_mended = mistakes.contains(spec.id());
+            manager.add(if is_mended { managed.at_once() } else { managed }).await?;
         }
         let gate = self.on_demand.map(|settings| {
             let (resolver, store, clock) = (resolver.clone(), Arc::clone(&store), Arc::clone(&clock));
@@ -249,6 +254,7 @@ impl AutoTlsBuilder {
             specs,
             unfit,
             first_within,
+            started_at,
             responder,
             configure,
             names,
@@ -314,6 +320,23 @@ impl AutoTlsBuilder {
         let changes = std::mem::take(&mut self.pipeline);
         changes.into_iter().fold(pipeline, |pipeline, change| change(pipeline)).build()
     }
+}
+
+/// The certificates that could not be had because of something a person has to change, and costs the CA nothing: a new
+/// start may mean that it is changed, and somebody waits for it.
+async fn mistakes(
+    pipeline: &Pipeline,
+    specs: &[CertificateSpec],
+    resolver: &CertResolver,
+) -> Result<BTreeSet<CertificateId>> {
+    let mut mistakes = BTreeSet::new();
+    for spec in specs.iter().filter(|spec| resolver.of(spec.id()).is_none()) {
+        let trouble = pipeline.status(spec).await?.trouble;
+        if trouble.is_some_and(|trouble| trouble.class == Class::NeedsPerson && !trouble.validation) {
+            mistakes.insert(spec.id().clone());
+        }
+    }
+    Ok(mistakes)
 }
 
 /// Serves what there is, and answers what of it is not as wanted.
