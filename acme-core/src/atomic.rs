@@ -65,26 +65,66 @@ pub fn write_file(path: &Path, content: &[u8], attributes: FileAttributes) -> Re
 /// As [`write_file`].
 pub fn write_file_via(staging: &Path, path: &Path, content: &[u8], attributes: FileAttributes) -> Result<()> {
     let failed = |step, e| failed(path, step, e);
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+    let Some(folder) = path.parent() else {
         return Err(failed("find the file's folder", io::ErrorKind::InvalidInput.into()));
     };
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
-    if limit.is_some_and(|limit| u64::try_from(content.len()).map_or(true, |length| length > limit)) {
-        return Err(failed("write it", io::ErrorKind::FileTooLarge.into()));
-    }
-    let temporary = Temporary::new(staging.join(format!(
-        ".{}.{:016x}.tmp",
-        name.to_string_lossy(),
-        rand::rng().next_u64()
-    )));
-    let mut file =
-        create(&temporary.path, attributes).map_err(|e| failed("create a temporary file for it", e))?;
-    file.write_all(content).map_err(|e| failed("write it", e))?;
-    file.sync_all().map_err(|e| failed("flush it to the disk", e))?;
-    drop(file);
-    std::fs::rename(&temporary.path, path).map_err(|e| failed("rename it into place", e))?;
-    temporary.keep();
+    Staged::write(staging, path, content, attributes, Flush::Yes)?.place(path)?;
     sync_folder(folder).map_err(|e| failed("flush its folder to the disk", e))
+}
+
+/// Whether a power failure may cost a file's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flush {
+    Yes,
+    No,
+}
+
+/// A file that is written, and not in its place yet; removed if it does not get there.
+#[derive(Debug)]
+pub(crate) struct Staged(Temporary);
+
+impl Staged {
+    /// Writes into `staging` what is going to be at `path`.
+    pub(crate) fn write(
+        staging: &Path,
+        path: &Path,
+        content: &[u8],
+        attributes: FileAttributes,
+        flush: Flush,
+    ) -> Result<Self> {
+        let failed = |step, e| failed(path, step, e);
+        let Some(name) = path.file_name() else {
+            return Err(failed("find the file's folder", io::ErrorKind::InvalidInput.into()));
+        };
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
+        if limit.is_some_and(|limit| u64::try_from(content.len()).map_or(true, |length| length > limit)) {
+            return Err(failed("write it", io::ErrorKind::FileTooLarge.into()));
+        }
+        let temporary = Temporary::new(staging.join(format!(
+            ".{}.{:016x}.tmp",
+            name.to_string_lossy(),
+            rand::rng().next_u64()
+        )));
+        let mut file =
+            create(&temporary.path, attributes).map_err(|e| failed("create a temporary file for it", e))?;
+        file.write_all(content).map_err(|e| failed("write it", e))?;
+        if flush == Flush::Yes {
+            file.sync_all().map_err(|e| failed("flush it to the disk", e))?;
+        }
+        Ok(Self(temporary))
+    }
+
+    /// Whether nobody has removed it meanwhile.
+    pub(crate) fn is_there(&self) -> bool {
+        self.0.path.exists()
+    }
+
+    /// Renames it to where it belongs. The folder has yet to be flushed.
+    pub(crate) fn place(self, path: &Path) -> Result<()> {
+        std::fs::rename(&self.0.path, path).map_err(|e| failed(path, "rename it into place", e))?;
+        self.0.keep();
+        Ok(())
+    }
 }
 
 fn failed(path: &Path, step: &'static str, e: io::Error) -> Error {
@@ -132,6 +172,7 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// Removes the temporary file again unless it was renamed into place.
+#[derive(Debug)]
 struct Temporary {
     path: PathBuf,
     keep: bool,

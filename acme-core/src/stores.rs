@@ -6,7 +6,7 @@ mod memory;
 pub use file::{FileStore, FileStoreBuilder};
 pub use memory::MemoryStore;
 
-pub(crate) use file::{decode_entry, encode_entry};
+pub(crate) use file::{decode_entry, encode_entry, lease_record};
 
 use crate::{Error, ErrorKind, Expected, Result, StoreKey, Version};
 

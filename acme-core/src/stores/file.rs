@@ -9,6 +9,7 @@ mod prepare;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,6 +23,7 @@ use disk::Disk;
 
 // For the fuzz targets.
 pub(crate) use entry::{decode as decode_entry, encode as encode_entry};
+pub(crate) use lease::fuzz as lease_record;
 
 /// A store in a folder. Several processes of one machine may use the same folder at once.
 ///
@@ -38,8 +40,9 @@ pub(crate) use entry::{decode as decode_entry, encode as encode_entry};
 ///   tmp/                                 files not yet in place; emptied at open
 /// ```
 /// - A save writes a **new** file and never touches an older one: `tmp/…`, flush, rename, flush of the
-///   folder. After a crash the entry has its old value or its new one. The older versions are then thinned
-///   out to [`keep_versions`](FileStoreBuilder::keep_versions), where only intact ones count.
+///   folder. Only the rename is made alone, so many flush at once. After a crash the entry has its old value or
+///   its new one. The older versions are then thinned out to
+///   [`keep_versions`](FileStoreBuilder::keep_versions), where only intact ones count.
 /// - Each file begins with one line, `acmekit-entry <format> <version> <length> <sha256>`, where the
 ///   checksum covers the line and the value. A flipped bit, a cut or an empty file is a `Storage`
 ///   error that names the file and the newest intact version. To go back to it, rename the damaged
@@ -48,7 +51,7 @@ pub(crate) use entry::{decode as decode_entry, encode as encode_entry};
 ///   versions of a key grow also over a delete.
 ///
 /// # Between processes
-/// Writes take turns by `flock` on `lock`, which the kernel gives back when a process dies: there
+/// Changes take turns by `flock` on `lock`, which the kernel gives back when a process dies: there
 /// are no stale locks. Who does not get it within
 /// [`lock_timeout`](FileStoreBuilder::lock_timeout) fails with `Timeout`. Reads take no lock.
 ///
@@ -144,6 +147,7 @@ impl FileStoreBuilder {
             keep: self.keep,
             lock_timeout: self.lock_timeout,
             clock: self.clock,
+            free: AtomicU64::new(1),
         });
         let store = FileStore { disk, turn: Arc::default() };
         store.blocking(Disk::prepare).await?;
@@ -189,19 +193,31 @@ impl FileStore {
         }
     }
 
-    /// Runs `work` alone: no other task and no other process writes meanwhile.
+    /// Runs `work` alone: no other task and no other process changes anything meanwhile.
     async fn alone<T, W>(&self, work: W) -> Result<T>
     where
         T: Send + 'static,
         W: FnOnce(&Disk) -> Result<T> + Send + 'static,
     {
+        self.alone_then(work, |_, done| Ok(done)).await
+    }
+
+    /// Runs `work` alone, and then, beside others, what has to be waited for: the disk.
+    async fn alone_then<P, T, W, A>(&self, work: W, and_then: A) -> Result<T>
+    where
+        T: Send + 'static,
+        W: FnOnce(&Disk) -> Result<P> + Send + 'static,
+        A: FnOnce(&Disk, P) -> Result<T> + Send + 'static,
+    {
         let turn = tokio::time::timeout(self.disk.lock_timeout, Arc::clone(&self.turn).lock_owned())
             .await
             .map_err(|_| self.disk.lock_missed())?;
         self.blocking(move |disk| {
-            let _turn = turn;
-            let _lock = disk.lock()?;
-            work(disk)
+            let lock = disk.lock()?;
+            let done = work(disk);
+            drop(lock);
+            drop(turn);
+            and_then(disk, done?)
         })
         .await
     }
@@ -229,12 +245,29 @@ impl Store for FileStore {
 
     async fn save(&self, key: &StoreKey, value: &Secret<Vec<u8>>, condition: &Condition) -> Result<Version> {
         let (key, value, condition) = (key.clone(), value.clone(), OwnedCondition::from(condition));
-        self.alone(move |disk| disk.save(&key, &value, &condition)).await
+        let (again, draft) = self
+            .blocking(move |disk| {
+                let draft = disk.draft(&key, &value, &condition)?;
+                Ok(((key, value, condition), draft))
+            })
+            .await?;
+        let (key, value, condition) = again;
+        let name = key.clone();
+        self.alone_then(
+            move |disk| disk.place(&key, &value, &condition, draft),
+            move |disk, placed| disk.settle(&name, &placed),
+        )
+        .await
     }
 
     async fn delete(&self, key: &StoreKey, condition: &Condition) -> Result<()> {
-        let (key, condition) = (key.clone(), OwnedCondition::from(condition));
-        self.alone(move |disk| disk.delete(&key, &condition)).await
+        let wanted = Arc::new((key.clone(), OwnedCondition::from(condition)));
+        let of = Arc::clone(&wanted);
+        let mark = move |disk: &Disk| disk.mark(&of.0, &of.1);
+        let flushed = |disk: &Disk, marked: Option<u64>| disk.sync_floor().map(|()| marked);
+        let Some(marked) = self.alone_then(mark, flushed).await? else { return Ok(()) };
+        let move_aside = move |disk: &Disk| disk.move_aside(&wanted.0, &wanted.1, marked);
+        self.alone_then(move_aside, |disk, aside| disk.remove(&aside)).await
     }
 
     async fn list(&self, prefix: &StoreKey) -> Result<Vec<StoreKey>> {

@@ -49,7 +49,16 @@ struct State {
 #[derive(Debug)]
 struct Taken {
     token: u64,
+    ttl: Duration,
     expires: SystemTime,
+}
+
+impl Taken {
+    /// Whether its time has not passed; by a clock that was set back since by more than its time, it has.
+    fn is_good(&self, now: SystemTime) -> bool {
+        let left = self.expires.duration_since(now).unwrap_or_default();
+        !left.is_zero() && left <= self.ttl.saturating_mul(2)
+    }
 }
 
 impl Default for MemoryStore {
@@ -135,11 +144,11 @@ impl Store for MemoryStore {
     async fn lease(&self, name: &StoreKey, ttl: Duration) -> Result<Option<Lease>> {
         let now = self.clock.now();
         let mut state = self.state();
-        if state.leases.get(name).is_some_and(|taken| taken.expires > now) {
+        if state.leases.get(name).is_some_and(|taken| taken.is_good(now)) {
             return Ok(None);
         }
         let token = state.next();
-        state.leases.insert(name.clone(), Taken { token, expires: self.expiry(ttl) });
+        state.leases.insert(name.clone(), Taken { token, ttl, expires: self.expiry(ttl) });
         let guard = Release { state: Arc::clone(&self.state), name: name.clone(), token };
         Ok(Some(Lease::new(name.clone(), token, ttl, Some(Box::new(guard)))))
     }

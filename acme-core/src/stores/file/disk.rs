@@ -5,13 +5,14 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rand::RngCore;
 use zeroize::Zeroizing;
 
 use super::{OwnedCondition, entry};
-use crate::atomic::{FileAttributes, sync_folder, write_file_via};
+use crate::atomic::{FileAttributes, Flush, Staged, sync_folder};
 use crate::stores::check;
 use crate::{Clock, Entry, Error, ErrorKind, Result, Secret, StoreKey, Version};
 
@@ -21,11 +22,37 @@ pub(super) struct Disk {
     pub(super) keep: usize,
     pub(super) lock_timeout: Duration,
     pub(super) clock: Arc<dyn Clock>,
+    /// The lowest version that this process has not reserved for a new key yet.
+    pub(super) free: AtomicU64,
+}
+
+/// How many versions a new key gets for itself: more than a journal ever has.
+const RESERVED: u64 = 64;
+
+/// A value on the disk that is not in its place yet.
+pub(super) struct Draft {
+    file: Staged,
+    path: PathBuf,
+    number: u64,
+}
+
+/// A value in its place that may still be lost with the power.
+pub(super) struct Placed {
+    folder: PathBuf,
+    path: PathBuf,
+    number: u64,
+    /// What was there before.
+    older: Numbers,
 }
 
 impl Disk {
     pub(super) fn entries(&self) -> PathBuf {
         self.folder.join("entries")
+    }
+
+    /// The folder of a key's versions.
+    fn entry(&self, key: &StoreKey) -> PathBuf {
+        self.entries().join(file_name(key))
     }
 
     pub(super) fn leases(&self) -> PathBuf {
@@ -43,7 +70,7 @@ impl Disk {
     /// Reads the current version. Without a lock: if another writer removes the file between
     /// finding and reading it, there is a newer one by then, or none.
     pub(super) fn load(&self, key: &StoreKey) -> Result<Option<Entry>> {
-        let folder = self.entries().join(file_name(key));
+        let folder = self.entry(key);
         for _ in 0..100 {
             let numbers = self.numbers(&folder)?;
             let Some(number) = numbers.latest() else { return Ok(None) };
@@ -65,29 +92,85 @@ impl Disk {
             .with("path", folder.display()))
     }
 
-    pub(super) fn save(
+    /// Writes a value beside the entries, flushed: all that is missing is its place. Takes no lock, so that many flush
+    /// at once.
+    pub(super) fn draft(
         &self,
         key: &StoreKey,
         value: &Secret<Vec<u8>>,
         condition: &OwnedCondition,
-    ) -> Result<Version> {
-        self.check_fence("file_store.save", condition).map_err(|e| e.with("key", key))?;
-        let folder = self.entries().join(file_name(key));
+    ) -> Result<Draft> {
+        let folder = self.entry(key);
         let numbers = self.numbers(&folder)?;
+        // What is refused already need not be written. It is looked at again under the lock.
         check("file_store.save", key, numbers.latest().map(Version::new), condition.expected)?;
-        let number = numbers.next()?.max(self.numbers(&self.floor())?.next()?);
-        if numbers.is_new() {
+        if !numbers.is_new() {
+            return self.write_draft(key, value, numbers.next()?);
+        }
+        // The folder is on the disk before anything is in it: whoever finds something in it may rely on that.
+        self.create_folder(&folder)?;
+        self.write_draft(key, value, self.reserve()?)
+    }
+
+    fn write_draft(&self, key: &StoreKey, value: &Secret<Vec<u8>>, number: u64) -> Result<Draft> {
+        let path = self.entry(key).join(number.to_string());
+        let content = entry::encode(number, value.expose());
+        let file = Staged::write(&self.tmp(), &path, &content, FileAttributes::default(), Flush::Yes);
+        Ok(Draft { file: file.map_err(|e| e.with("key", key))?, path, number })
+    }
+
+    /// The first version of a new key: above all that any key ever had. Each takes some of its own, so that one that is
+    /// deleted meanwhile does not make another's number too small.
+    fn reserve(&self) -> Result<u64> {
+        let lowest = self.numbers(&self.floor())?.next()?;
+        let taken = |free: u64| Some(free.max(lowest).saturating_add(RESERVED));
+        let free =
+            self.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).unwrap_or_else(|free| free);
+        Ok(free.max(lowest))
+    }
+
+    /// Puts a draft where it belongs, under the lock. It counts once it is [settled](Self::settle).
+    pub(super) fn place(
+        &self,
+        key: &StoreKey,
+        value: &Secret<Vec<u8>>,
+        condition: &OwnedCondition,
+        draft: Draft,
+    ) -> Result<Placed> {
+        self.check_fence("file_store.save", condition).map_err(|e| e.with("key", key))?;
+        let folder = self.entry(key);
+        let older = self.numbers(&folder)?;
+        check("file_store.save", key, older.latest().map(Version::new), condition.expected)?;
+        let lowest = match older.is_new() {
+            true => self.numbers(&self.floor())?.next()?,
+            false => older.next()?,
+        };
+        if older.is_new() && !folder.exists() {
             self.create_folder(&folder)?;
         }
-        let content = entry::encode(number, value.expose());
-        let path = folder.join(number.to_string());
-        if let Err(e) = write_file_via(&self.tmp(), &path, &content, FileAttributes::default()) {
+        // Somebody else was quicker, or has opened the store and swept: it is written again.
+        let draft = match draft.number >= lowest && draft.file.is_there() {
+            true => draft,
+            false => self.write_draft(key, value, lowest)?,
+        };
+        draft.file.place(&draft.path).map_err(|e| e.with("key", key))?;
+        Ok(Placed { folder, path: draft.path, number: draft.number, older })
+    }
+
+    /// Flushes what was placed, and removes what is too old. Takes no lock: whoever saves on top of it flushes the same
+    /// folder. One that was deleted meanwhile was there.
+    pub(super) fn settle(&self, key: &StoreKey, placed: &Placed) -> Result<Version> {
+        let Placed { folder, path, number, older } = placed;
+        if let Err(e) = sync_folder(folder)
+            && e.kind() != io::ErrorKind::NotFound
+        {
             // In place although its folder could not be flushed: what has failed shall not be read.
-            remove_stray(&path);
-            return Err(e.with("key", key));
+            remove_stray(path);
+            let why = "could not flush the entry's folder to the disk";
+            return Err(io_error("file_store.save", why, folder, e).with("key", key));
         }
-        self.thin_out(&folder, &numbers);
-        Ok(Version::new(number))
+        self.thin_out(folder, older);
+        Ok(Version::new(*number))
     }
 
     /// Removes older versions until only as many intact ones are left as are to be kept. A damaged
@@ -106,23 +189,60 @@ impl Disk {
         }
     }
 
-    pub(super) fn delete(&self, key: &StoreKey, condition: &OwnedCondition) -> Result<()> {
-        self.check_fence("file_store.delete", condition).map_err(|e| e.with("key", key))?;
-        let folder = self.entries().join(file_name(key));
-        let numbers = self.numbers(&folder)?;
-        check("file_store.delete", key, numbers.latest().map(Version::new), condition.expected)?;
+    /// Notes, before a delete, which versions the key has had. Answers the highest one, or nothing if there is nothing
+    /// to delete. Under the lock; the note counts once the [floor](Self::floor) is flushed.
+    pub(super) fn mark(&self, key: &StoreKey, condition: &OwnedCondition) -> Result<Option<u64>> {
+        let numbers = self.deletable(key, condition)?;
         if numbers.latest().is_none() {
-            return Ok(());
+            return Ok(None);
         }
-        let failed = |e| io_error("file_store.delete", "could not delete the entry", &folder, e);
+        let failed = |e| io_error("file_store.delete", "could not delete the entry", &self.entry(key), e);
         self.raise_floor(numbers.highest).map_err(failed)?;
+        Ok(Some(numbers.highest))
+    }
+
+    /// Moves an entry out of the way, under the lock. Answers where it is now.
+    pub(super) fn move_aside(
+        &self,
+        key: &StoreKey,
+        condition: &OwnedCondition,
+        marked: u64,
+    ) -> Result<PathBuf> {
+        let numbers = self.deletable(key, condition)?;
+        let folder = self.entry(key);
+        let failed = |e| io_error("file_store.delete", "could not delete the entry", &folder, e);
+        // Somebody has saved since it was marked.
+        if numbers.highest > marked {
+            self.raise_floor(numbers.highest).map_err(failed)?;
+            self.sync_floor()?;
+        }
         let aside = self.tmp().join(format!("deleted.{:016x}", rand::rng().next_u64()));
-        std::fs::rename(&folder, &aside).map_err(failed)?;
-        sync_folder(&self.entries()).map_err(failed)?;
-        if let Err(error) = std::fs::remove_dir_all(&aside) {
-            tracing::warn!(path = %aside.display(), %error, "could not remove a deleted entry");
+        match std::fs::rename(&folder, &aside) {
+            // Or has deleted it.
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed(e)),
+            _ => Ok(aside),
+        }
+    }
+
+    /// Flushes that an entry is gone, and removes what it was.
+    pub(super) fn remove(&self, aside: &Path) -> Result<()> {
+        let entries = self.entries();
+        let failed = |e| io_error("file_store.delete", "could not delete the entry", &entries, e);
+        sync_folder(&entries).map_err(failed)?;
+        match std::fs::remove_dir_all(aside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(path = %aside.display(), %error, "could not remove a deleted entry");
+            }
+            _ => {}
         }
         Ok(())
+    }
+
+    fn deletable(&self, key: &StoreKey, condition: &OwnedCondition) -> Result<Numbers> {
+        self.check_fence("file_store.delete", condition).map_err(|e| e.with("key", key))?;
+        let numbers = self.numbers(&self.entry(key))?;
+        check("file_store.delete", key, numbers.latest().map(Version::new), condition.expected)?;
+        Ok(numbers)
     }
 
     /// Notes that versions up to this one have been given away. The note is a file's name: it
@@ -140,7 +260,13 @@ impl Disk {
             }
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
         }
-        sync_folder(&floor)
+        Ok(())
+    }
+
+    pub(super) fn sync_floor(&self) -> Result<()> {
+        let floor = self.floor();
+        let failed = |e| io_error("file_store.delete", "could not flush the folder to the disk", &floor, e);
+        sync_folder(&floor).map_err(failed)
     }
 
     pub(super) fn load_all(&self, prefix: &StoreKey) -> Result<Vec<(StoreKey, Entry)>> {
@@ -159,7 +285,7 @@ impl Disk {
     pub(super) fn versions(&self, prefix: &StoreKey) -> Result<Vec<(StoreKey, Version)>> {
         let mut versions = Vec::new();
         for key in self.keys_below(prefix)? {
-            let latest = self.numbers(&self.entries().join(file_name(&key)))?.latest();
+            let latest = self.numbers(&self.entry(&key))?.latest();
             versions.extend(latest.map(|number| (key, Version::new(number))));
         }
         Ok(versions)
@@ -185,11 +311,19 @@ impl Disk {
 
     /// Creates a folder of the store, durably, unless it is there.
     pub(super) fn create_folder(&self, folder: &Path) -> Result<()> {
-        let created = match DirBuilder::new().mode(0o700).create(folder) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
-            _ => folder.parent().map_or(Ok(()), sync_folder),
-        };
-        created.map_err(|e| io_error("file_store.create", "could not create the folder", folder, e))
+        make_folder(folder)?;
+        let flushed = folder.parent().map_or(Ok(()), sync_folder);
+        flushed.map_err(|e| io_error("file_store.create", "could not create the folder", folder, e))
+    }
+}
+
+/// Creates a folder unless it is there.
+pub(super) fn make_folder(folder: &Path) -> Result<()> {
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+            Err(io_error("file_store.create", "could not create the folder", folder, e))
+        }
+        _ => Ok(()),
     }
 }
 

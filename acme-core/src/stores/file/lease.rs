@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::disk::{Disk, file_name, io_error, remove_stray};
+use super::disk::{Disk, file_name, io_error, make_folder, remove_stray};
 use super::lock::try_flock;
 use super::{OwnedCondition, entry};
-use crate::atomic::{FileAttributes, write_file_via};
+use crate::atomic::{FileAttributes, Flush, Staged};
 use crate::stores::lease_lost;
 use crate::{Error, ErrorKind, Guard, Lease, Result, StoreKey};
 
@@ -24,6 +24,19 @@ struct Record {
     owner: String,
     #[serde(with = "crate::clock::rfc3339")]
     expires: SystemTime,
+    /// For how long it was taken or renewed, in milliseconds; 0 in records of older programs.
+    #[serde(default)]
+    ttl_ms: u64,
+}
+
+impl Record {
+    /// Whether its time has not passed. By a clock that was set back since by more than its time, it has: its holder would
+    /// have renewed it, and who hangs would keep it for as long as the clock was ahead.
+    fn is_good(&self, now: SystemTime) -> bool {
+        let ttl = Duration::from_millis(self.ttl_ms);
+        let left = self.expires.duration_since(now).unwrap_or_default();
+        !left.is_zero() && (ttl.is_zero() || left <= ttl * 2)
+    }
 }
 
 /// The open, locked file that shows that the holder lives. Closing it gives the lease back.
@@ -45,7 +58,7 @@ impl Disk {
         }
         let token = seen.next()?;
         if seen.is_new() {
-            self.create_folder(&folder)?;
+            make_folder(&folder)?;
         }
         let alive = alive_file(&folder, token);
         let failed = |e| io_error("file_store.lease", "could not take the lease", &alive, e);
@@ -88,17 +101,21 @@ impl Disk {
         if try_flock(&file).map_err(failed)? {
             return Ok(false);
         }
-        Ok(read_record(folder, token)?.expires > self.clock.now())
+        Ok(read_record(folder, token)?.is_good(self.clock.now()))
     }
 
     fn write_record(&self, folder: &Path, token: u64, ttl: Duration) -> Result<()> {
-        let expires = self.clock.now() + ttl.min(MAX_TTL);
-        let record = Record { owner: format!("process {}", std::process::id()), expires };
+        let ttl = ttl.min(MAX_TTL);
+        let expires = self.clock.now() + ttl;
+        let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+        let record = Record { owner: format!("process {}", std::process::id()), expires, ttl_ms };
         let text = serde_json::to_vec(&record).map_err(|e| {
             Error::new(ErrorKind::Other, "file_store.lease", "the clock is out of range").with_source(e)
         })?;
         let content = entry::encode(token, &text);
-        write_file_via(&self.tmp(), &folder.join(token.to_string()), &content, FileAttributes::default())
+        let path = folder.join(token.to_string());
+        // Not flushed: when the power fails all holders are gone, and with them their locks.
+        Staged::write(&self.tmp(), &path, &content, FileAttributes::default(), Flush::No)?.place(&path)
     }
 }
 
@@ -117,4 +134,13 @@ fn read_record(folder: &Path, token: u64) -> Result<Record> {
     };
     let value = entry::decode(token, &content).map_err(damaged)?;
     serde_json::from_slice(value.expose()).map_err(|_| damaged("its text is of another form".to_owned()))
+}
+
+/// For the fuzz targets only: octets as the record of a lease.
+pub(crate) fn fuzz(octets: &[u8]) {
+    if let Ok(record) = serde_json::from_slice::<Record>(octets) {
+        let again = serde_json::to_vec(&record).ok().and_then(|octets| serde_json::from_slice(&octets).ok());
+        let is_same = |again: Record| (again.owner, again.expires) == (record.owner, record.expires);
+        assert!(again.is_some_and(is_same), "the record of a lease does not survive being written");
+    }
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
 use super::disk::{Disk, io_error};
-use crate::atomic::{FileAttributes, write_file};
+use crate::atomic::{FileAttributes, write_file_via};
 use crate::{Error, ErrorKind, Result};
 
 const FORMAT: &str = "acmekit file store, format 1\n";
@@ -36,7 +36,10 @@ impl Disk {
         match std::fs::read_to_string(&path) {
             Ok(text) if text == FORMAT => Ok(()),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                write_file(&path, FORMAT.as_bytes(), FileAttributes::default())
+                // By way of `tmp`, in turn with others: what a crash leaves of it is swept like everything else.
+                self.create_folder(&self.tmp())?;
+                let _lock = self.lock()?;
+                write_file_via(&self.tmp(), &path, FORMAT.as_bytes(), FileAttributes::default())
             }
             Err(e) if e.kind() != io::ErrorKind::InvalidData => {
                 Err(io_error("file_store.open", "could not read the store's format", &path, e))
@@ -48,8 +51,8 @@ impl Disk {
         }
     }
 
-    /// Empties `tmp`. All who write there hold the lock, so whoever gets it finds only leftovers;
-    /// while somebody works, sweeping is left to the next who opens.
+    /// Empties `tmp`. Who misses a draft there writes it again; while somebody works, sweeping is left to the next who
+    /// opens.
     fn sweep(&self) -> Result<()> {
         let Some(_lock) = self.try_lock()? else { return Ok(()) };
         let tmp = self.tmp();
