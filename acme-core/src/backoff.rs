@@ -10,6 +10,13 @@ use crate::{Error, ErrorKind, Retry};
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// The longest time that anybody is waited for, whatever they say. A point in time that is far beyond could not even be
+/// written down, and nobody would wait until then.
+pub(crate) const LONGEST_WAIT: Duration = DAY.saturating_mul(366);
+
+/// The shortest time after a failure, whatever the other side says.
+const SHORTEST_WAIT: Duration = Duration::from_secs(10);
+
 /// The pauses after the first, second and third failure (Let's Encrypt's integration guide); after further ones a day.
 const PAUSES: [Duration; 3] = [MINUTE, MINUTE.saturating_mul(10), MINUTE.saturating_mul(100)];
 
@@ -85,7 +92,8 @@ impl Trouble {
         let told = class == Class::RateLimited && matches!(error.retry(), Retry::After(_));
         let failures = if told { so_far } else { so_far.saturating_add(1) };
         let pause = match error.retry() {
-            Retry::After(wait) => wait,
+            // A date that has passed by this machine's clock, which may be ahead, says "at once", again and again.
+            Retry::After(wait) => wait.clamp(SHORTEST_WAIT, LONGEST_WAIT),
             _ => {
                 let position = usize::try_from(failures.max(1) - 1).unwrap_or(usize::MAX);
                 PAUSES.get(position).copied().unwrap_or(DAY)
@@ -165,6 +173,23 @@ mod tests {
         assert_eq!((trouble.failures, trouble.class), (0, Class::RateLimited));
         assert_eq!(trouble.retry_at, now() + wait);
         assert!(trouble.holds(now()) && !trouble.holds(now() + wait));
+    }
+
+    #[test]
+    fn nobody_is_waited_for_longer_than_can_be_written_down() {
+        for wait in [Duration::from_secs(1 << 50), Duration::MAX] {
+            let error = failed(ErrorKind::RateLimited).with_retry(Retry::After(wait));
+            let trouble = Trouble::after(None, &error, 1.0, None, now());
+            assert!(trouble.retry_at > now() + DAY * 365, "{:?}", trouble.retry_at);
+            let text = serde_json::to_string(&trouble).unwrap();
+            assert_eq!(serde_json::from_str::<Trouble>(&text).unwrap(), trouble);
+        }
+    }
+
+    #[test]
+    fn who_may_come_at_once_waits_a_little_nevertheless() {
+        let error = failed(ErrorKind::RateLimited).with_retry(Retry::After(Duration::ZERO));
+        assert!(Trouble::after(None, &error, 0.0, None, now()).holds(now()));
     }
 
     #[test]

@@ -13,7 +13,7 @@
 //! certificate of the last 120 days is exempt from the limits on orders and registered domains, and spends neither
 //! (Boulder, `wfe2` and `ra`).
 
-mod ledger;
+pub(crate) mod ledger;
 pub(crate) mod plan;
 #[cfg(test)]
 mod tests;
@@ -144,15 +144,15 @@ impl Budget {
 
     /// What is left now.
     pub(crate) async fn left(&self, now: SystemTime) -> Result<Left> {
-        let (ledger, _) = self.load(&[]).await?;
+        let (ledger, _) = self.load(&[], now).await?;
         let (orders, blocked_until) = ledger.left(&self.limits, now);
         metrics::budget(&self.authority, (orders, blocked_until));
         Ok(Left { authority: self.authority.clone(), orders, blocked_until })
     }
 
     /// The ledger with these pages, to be played with.
-    pub(crate) async fn ledger(&self, pages: &[String]) -> Result<Ledger> {
-        Ok(self.load(pages).await?.0)
+    pub(crate) async fn ledger(&self, pages: &[String], now: SystemTime) -> Result<Ledger> {
+        Ok(self.load(pages, now).await?.0)
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -181,7 +181,7 @@ impl Budget {
         let work = async {
             let _turn = self.turn.lock().await;
             loop {
-                let (mut ledger, loaded) = self.load(pages).await?;
+                let (mut ledger, loaded) = self.load(pages, now).await?;
                 let done = change(&mut ledger);
                 metrics::budget(&self.authority, ledger.left(&self.limits, now));
                 let done = done?;
@@ -196,14 +196,14 @@ impl Budget {
         Deadline::after(PATIENCE).run("budget", "charging the budget", work).await
     }
 
-    async fn load(&self, pages: &[String]) -> Result<(Ledger, Vec<Loaded>)> {
+    async fn load(&self, pages: &[String], now: SystemTime) -> Result<(Ledger, Vec<Loaded>)> {
         let mut ledger = Ledger::default();
         let mut loaded = Vec::new();
         for name in std::iter::once(&ledger::ACCOUNT.to_owned()).chain(pages) {
             let key: StoreKey = format!("budgets/{}/{name}", self.authority).parse()?;
             let entry = self.store.load(&key).await?;
             let version = entry.as_ref().map(|entry| entry.version);
-            let page = match entry.map(|entry| serde_json::from_slice::<Page>(entry.value.expose())) {
+            let mut page = match entry.map(|entry| serde_json::from_slice::<Page>(entry.value.expose())) {
                 None => Page::default(),
                 Some(Ok(page)) => page,
                 // It only keeps from asking too often: the CA itself is there to say no.
@@ -212,6 +212,7 @@ impl Budget {
                     Page::default()
                 }
             };
+            page.settle(now);
             loaded.push(Loaded { key, name: name.clone(), version, before: page.clone() });
             ledger.insert(name, page);
         }

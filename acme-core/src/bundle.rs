@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::csr::identifier;
 use crate::key::encode_pem;
-use crate::{CertificateId, Error, ErrorKind, Identifier, PrivateKey, Result, Secret};
+use crate::{CertificateId, Error, ErrorKind, Identifier, PrivateKey, Result, Retry, Secret};
 
 /// The chain of one certificate, leaf first, with its key where acmekit made it.
 ///
@@ -80,6 +80,9 @@ impl Bundle {
                 refuse("there is something other than certificates in the chain").with("found", other.tag())
             );
         }
+        if is_cut(chain_pem) {
+            return Err(refuse("the chain ends in the middle of a certificate"));
+        }
         let chain: Vec<Vec<u8>> = blocks.into_iter().map(pem::Pem::into_contents).collect();
         let (facts, public) = check(&chain, key.as_ref())?;
         Ok(Self { id, chain, public, key, facts, origin })
@@ -108,7 +111,11 @@ impl Bundle {
             );
         }
         if self.facts.not_after <= now {
-            return Err(refuse("the certificate has already expired").with_hint("check this machine's clock"));
+            // By a clock that is ahead the next one has expired, too: not one after the other.
+            let life = self.facts.not_after.duration_since(self.facts.not_before).unwrap_or_default();
+            return Err(refuse("the certificate has already expired")
+                .with_retry(Retry::After((life / 20).max(Duration::from_secs(3600))))
+                .with_hint("check this machine's clock"));
         }
         Ok(())
     }
@@ -164,13 +171,13 @@ impl Bundle {
     }
 
     /// The form in which a store keeps it: one value with key, chain and a checksum over both.
-    pub(crate) fn to_stored(&self) -> Result<Zeroizing<Vec<u8>>> {
+    pub(crate) fn to_stored(&self) -> Result<Secret<Vec<u8>>> {
         let chain = self.fullchain_pem();
         let key = self.key_pem().map(|pem| Zeroizing::new(pem.expose().clone()));
         let checksum = checksum(&self.id, &chain, key.as_ref().map(|key| key.as_str()), &self.origin);
         let stored =
             Stored { format: 1, id: self.id.clone(), chain, key, origin: self.origin.clone(), checksum };
-        serde_json::to_vec_pretty(&stored).map(Zeroizing::new).map_err(|e| {
+        crate::secret::json(&stored).map_err(|e| {
             Error::new(ErrorKind::Storage, "bundle.encode", "could not encode the bundle").with_source(e)
         })
     }
@@ -225,6 +232,14 @@ pub(crate) fn hex(octets: &[u8]) -> String {
 }
 
 const NOT_ITS_KEY: &str = "the private key is not the certificate's";
+
+/// Whether something begins behind the last certificate and has no end: the PEM parser takes what is whole, and says
+/// nothing of the rest. An answer that was cut off on its way is no shorter chain.
+fn is_cut(chain_pem: &str) -> bool {
+    const BEGIN: &str = "-----BEGIN";
+    let rest = chain_pem.rsplit("-----END CERTIFICATE-----").next().unwrap_or_default().trim();
+    rest.contains(BEGIN) || (!rest.is_empty() && BEGIN.starts_with(rest))
+}
 
 fn refuse(why: &str) -> Error {
     Error::new(ErrorKind::Protocol, "bundle.check", why)

@@ -24,7 +24,8 @@ use self::wire::Directory;
 use crate::order::{AuthorizationSnapshot, OrderSnapshot, OrderStatus};
 use crate::renewal::Window;
 use crate::{
-    Authority, Clock, Csr, Deadline, Error, ErrorKind, Identifier, PrivateKey, Problem, Result, Retry,
+    Authority, CertificateSpec, Clock, Csr, Deadline, Error, ErrorKind, Identifier, PrivateKey, Problem,
+    Result, Retry,
 };
 
 /// How often a request is signed anew after `badNonce`. RFC 8555 section 6.5 wants retries; even
@@ -36,6 +37,10 @@ const NONCE_PATIENCE: u32 = 4;
 const READ_ATTEMPTS: u32 = 3;
 /// How many authorizations are asked for at once.
 const PARALLEL_READS: usize = 8;
+/// How many an order may have. One for each name is usual; a CA that lists more than this costs time and memory alone.
+const MAX_AUTHORIZATIONS: usize = 4 * CertificateSpec::MAX_IDENTIFIERS;
+/// How many challenges one may have: there are five kinds.
+const MAX_CHALLENGES: usize = 64;
 
 /// One authority, connected when it is first needed.
 #[derive(Debug)]
@@ -253,14 +258,25 @@ impl Ca {
     }
 
     async fn authorizations(&self, account: &Account, urls: &[String]) -> Result<Vec<AuthorizationSnapshot>> {
+        if urls.len() > MAX_AUTHORIZATIONS {
+            return Err(Error::new(ErrorKind::Protocol, "ca.order", "the order has too many authorizations")
+                .with("authorizations", urls.len())
+                .with("at_most", MAX_AUTHORIZATIONS));
+        }
         let reads: Vec<_> = urls.iter().map(|url| self.authorization(account, url).boxed()).collect();
-        stream::iter(reads).buffered(PARALLEL_READS).try_collect().await
+        let reads = stream::iter(reads).buffered(PARALLEL_READS).try_collect();
+        // Each has its own time; a CA that takes all of it for each shall not have hours.
+        Deadline::after(self.authority.timeouts().poll)
+            .run("ca.authorizations", "reading the order", reads)
+            .await
     }
 
     async fn authorization(&self, account: &Account, url: &str) -> Result<AuthorizationSnapshot> {
         let wire: wire::Authorization =
             self.read("authorization", account, url).await?.json("authorization", url)?;
-        wire.into_snapshot(url.to_owned())
+        let mut authorization = wire.into_snapshot(url.to_owned())?;
+        authorization.challenges.truncate(MAX_CHALLENGES);
+        Ok(authorization)
     }
 
     /// Section 7.5.1: tells the CA that the answer stands.
@@ -329,7 +345,7 @@ fn check_profile(directory: &Directory, profile: &str) -> Result<()> {
         Some(offered) => {
             let names: Vec<&str> = offered.keys().map(String::as_str).collect();
             Err(refuse("this CA does not offer the profile")
-                .with_hint(format!("it offers: {}", names.join(", "))))
+                .with_hint(format!("it offers: {}", names.join(", ").escape_debug())))
         }
     }
 }

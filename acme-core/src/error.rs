@@ -284,12 +284,12 @@ impl Error {
         let mut out = self.to_string();
         if let Some(hint) = self.hint() {
             out.push_str("\n  hint: ");
-            out.push_str(hint);
+            out.push_str(&one_line(hint));
         }
         let mut cause = self.source();
         while let Some(error) = cause {
             out.push_str("\n  caused by: ");
-            out.push_str(&error.to_string());
+            out.push_str(&one_line(&error.to_string()));
             cause = error.source();
         }
         out
@@ -329,8 +329,12 @@ fn one_line(text: &str) -> String {
     out
 }
 
+/// As a program's `main` shows it: the [report](Error::report). Field by field it is `{:#?}`.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !f.alternate() {
+            return f.write_str(&self.report());
+        }
         f.debug_struct("Error")
             .field("kind", &self.0.kind)
             .field("retry", &self.0.retry)
@@ -392,6 +396,15 @@ mod tests {
             .with_source(std::io::Error::other("inner"));
         assert_eq!(error.to_string(), "spec.name: bad name (name=a b)");
         assert_eq!(error.report(), "spec.name: bad name (name=a b)\n  hint: use letters\n  caused by: inner");
+    }
+
+    #[test]
+    fn what_main_answers_is_shown_as_its_report() {
+        let error = Error::new(ErrorKind::Config, "x", "y")
+            .with_hint("do\x1b[2Jz")
+            .with_source(std::io::Error::other("a\nb"));
+        assert_eq!(format!("{error:?}"), "x: y\n  hint: do [2Jz\n  caused by: a b");
+        assert!(format!("{error:#?}").contains("retry: Never"));
     }
 
     #[test]

@@ -29,6 +29,9 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
 /// How often an order that has become useless is given up for a new one, in one run.
 const FRESH_STARTS: usize = 2;
 
+/// When it is tried again after that.
+const USELESS: Duration = Duration::from_secs(600);
+
 /// The certificate that a new one replaces (RFC 9773 section 5).
 #[derive(Debug, Clone)]
 pub(crate) struct Replaced {
@@ -86,6 +89,8 @@ pub(crate) async fn issue(run: &mut Run<'_>) -> Result<Bundle> {
         if starts > FRESH_STARTS {
             return Err(Error::new(ErrorKind::Protocol, "issue", "one order after the other became useless")
                 .with("orders", starts)
+                // By a clock that is far ahead what there is has expired, too, and is no reason to ask each minute.
+                .with_retry(Retry::After(USELESS))
                 .with_hint("the CA gives orders that expire at once: check this machine's clock"));
         }
     }

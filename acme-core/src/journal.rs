@@ -19,7 +19,7 @@ use crate::bundle::position;
 use crate::effect::effect;
 use crate::{
     CertificateId, CertificateSpec, Condition, Csr, Error, ErrorKind, Expected, Lease, Presentation,
-    PrivateKey, Result, Secret, Store, StoreKey, Version, key,
+    PrivateKey, Result, Store, StoreKey, Version, key, secret,
 };
 
 /// An open journal, with the lease under which it is written.
@@ -110,6 +110,14 @@ pub(crate) async fn is_under_way(store: &dyn Store, id: &CertificateId) -> Resul
     Ok(decode(&entry, found.value.expose())?.attempt.is_some())
 }
 
+/// The authority that has an order for it which may be gone on with. Only looks: no lease is needed.
+pub(crate) async fn ordered_from(store: &dyn Store, id: &CertificateId) -> Result<Option<String>> {
+    let entry = key_of(id)?;
+    let Some(found) = store.load(&entry).await? else { return Ok(None) };
+    let attempt = decode(&entry, found.value.expose())?.attempt;
+    Ok(attempt.filter(|attempt| attempt.order.is_some()).map(|attempt| attempt.authority))
+}
+
 impl<'a> Journal<'a> {
     /// Opens the journal of a certificate; an empty one if there is none.
     pub(crate) async fn open(store: &'a dyn Store, lease: &'a Lease, id: &CertificateId) -> Result<Self> {
@@ -125,12 +133,11 @@ impl<'a> Journal<'a> {
 
     /// Writes the record; `what` names the step for whoever reads the log.
     pub(crate) async fn write(&mut self, what: &'static str) -> Result<()> {
-        let bytes = serde_json::to_vec_pretty(&self.record).map_err(|e| {
+        let value = secret::json(&self.record).map_err(|e| {
             Error::new(ErrorKind::Storage, "journal.write", "could not encode the journal").with_source(e)
         })?;
         let expected = self.version.map_or(Expected::Absent, Expected::Version);
         let condition = Condition::expecting(expected).under(self.lease);
-        let value = Secret::new(bytes);
         self.version = Some(effect(what, self.store.save(&self.entry, &value, &condition)).await?);
         Ok(())
     }

@@ -5,13 +5,15 @@
 
 use std::fmt;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use p256::pkcs8::EncodePrivateKey;
 use rcgen::PublicKeyData;
 use serde::{Deserialize, Serialize};
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::{Error, ErrorKind, Result, Secret};
 
@@ -95,7 +97,7 @@ impl PrivateKey {
             Error::new(ErrorKind::Other, "key.generate", "the crypto provider could not make a key")
                 .with_source(e)
         };
-        let pair = match kind {
+        let mut pair = match kind {
             KeyType::EcdsaP256 => {
                 rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(failed)?
             }
@@ -109,7 +111,9 @@ impl PrivateKey {
             #[cfg(feature = "rsa")]
             KeyType::Rsa4096 => return Self::generate_rsa(4096),
         };
-        Self::from_pkcs8(pair.serialize_der())
+        let der = pair.serialize_der();
+        pair.zeroize();
+        Self::from_pkcs8(der)
     }
 
     #[cfg(feature = "rsa")]
@@ -134,23 +138,25 @@ impl PrivateKey {
         };
         let blocks = pem::parse_many(text).map_err(|_| refuse("this is not PEM".to_owned()))?;
         let block = blocks
-            .iter()
+            .into_iter()
             .find(|block| block.tag().ends_with("PRIVATE KEY"))
             .ok_or_else(|| refuse("there is no private key in this PEM".to_owned()))?;
-        match block.tag() {
-            "PRIVATE KEY" => Self::from_pkcs8(block.contents().to_vec()),
+        let tag = block.tag().to_owned();
+        let mut contents = Zeroizing::new(block.into_contents());
+        match tag.as_str() {
+            "PRIVATE KEY" => Self::from_pkcs8(std::mem::take(&mut *contents)),
             "EC PRIVATE KEY" => {
-                let der = p256::SecretKey::from_sec1_der(block.contents())
+                let der = p256::SecretKey::from_sec1_der(&contents)
                     .ok()
                     .and_then(|key| key.to_pkcs8_der().ok())
-                    .or_else(|| p384::SecretKey::from_sec1_der(block.contents()).ok()?.to_pkcs8_der().ok())
+                    .or_else(|| p384::SecretKey::from_sec1_der(&contents).ok()?.to_pkcs8_der().ok())
                     .ok_or_else(|| refuse("the EC key is damaged, or not on P-256 or P-384".to_owned()))?;
                 Self::from_pkcs8(der.as_bytes().to_vec())
             }
             #[cfg(feature = "rsa")]
             "RSA PRIVATE KEY" => {
                 use rsa::pkcs1::DecodeRsaPrivateKey;
-                let key = rsa::RsaPrivateKey::from_pkcs1_der(block.contents())
+                let key = rsa::RsaPrivateKey::from_pkcs1_der(&contents)
                     .map_err(|_| refuse("the RSA key is damaged".to_owned()))?;
                 let der = rsa::pkcs8::EncodePrivateKey::to_pkcs8_der(&key)
                     .map_err(|_| refuse("the RSA key cannot be written as PKCS#8".to_owned()))?;
@@ -178,8 +184,7 @@ impl PrivateKey {
 
     /// PKCS#8 PEM, lines of 64 characters, one newline at the end.
     pub fn to_pem(&self) -> Secret<String> {
-        let block = Zeroizing::new(self.pkcs8.expose().clone());
-        Secret::new(encode_pem("PRIVATE KEY", &block))
+        Secret::new(encode_pem("PRIVATE KEY", self.pkcs8.expose()))
     }
 
     /// The public half as DER `SubjectPublicKeyInfo` (RFC 5280 section 4.1.2.7).
@@ -194,7 +199,7 @@ impl PrivateKey {
 }
 
 fn key_pair(pkcs8: &Secret<Vec<u8>>) -> Result<rcgen::KeyPair> {
-    rcgen::KeyPair::try_from(pkcs8.expose().as_slice()).map_err(|e| {
+    let mut pair = rcgen::KeyPair::try_from(pkcs8.expose().as_slice()).map_err(|e| {
         Error::new(
             ErrorKind::Config,
             "key.from_pkcs8",
@@ -202,7 +207,10 @@ fn key_pair(pkcs8: &Secret<Vec<u8>>) -> Result<rcgen::KeyPair> {
         )
         .with_source(e)
         .with_hint("supported are ECDSA P-256 and P-384, and RSA of 2048 to 4096 bits")
-    })
+    })?;
+    // Wipes the pair's own copy of the DER, which it does not need to sign, and would leave behind.
+    pair.zeroize();
+    Ok(pair)
 }
 
 impl fmt::Debug for PrivateKey {
@@ -235,12 +243,27 @@ pub(crate) mod stored {
     }
 }
 
-/// Canonical PEM: 64 columns, `\n`, no blank line, one newline at the end (RFC 7468).
+/// Canonical PEM: 64 columns, `\n`, no blank line, one newline at the end (RFC 7468). It may be a key: it is written
+/// into one piece of memory, which does not grow and so leaves nothing behind.
 pub(crate) fn encode_pem(tag: &str, der: &[u8]) -> String {
-    let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF).set_line_wrap(64);
-    let mut text = pem::encode_config(&pem::Pem::new(tag, der), config);
-    if !text.ends_with('\n') {
+    const COLUMNS: usize = 64;
+    let encoded = Zeroizing::new(BASE64_STANDARD.encode(der));
+    // Two lines of `-----BEGIN …-----`, and a line break for each line between them.
+    let room = 2 * (tag.len() + "-----BEGIN -----\n".len()) + encoded.len() + encoded.len() / COLUMNS + 1;
+    let mut text = String::with_capacity(room);
+    for part in ["-----BEGIN ", tag, "-----\n"] {
+        text.push_str(part);
+    }
+    let mut rest = encoded.as_str();
+    while !rest.is_empty() {
+        // Base64 is ASCII: any place is between two characters.
+        let (line, behind) = rest.split_at(rest.len().min(COLUMNS));
+        text.push_str(line);
         text.push('\n');
+        rest = behind;
+    }
+    for part in ["-----END ", tag, "-----\n"] {
+        text.push_str(part);
     }
     text
 }

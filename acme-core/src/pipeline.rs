@@ -331,7 +331,7 @@ impl Pipeline {
             let mut pages: Vec<String> = wishes.iter().flat_map(|(_, wish)| wish.pages()).collect();
             pages.sort();
             pages.dedup();
-            let ledger = connection.budget.ledger(&pages).await?;
+            let ledger = connection.budget.ledger(&pages, now).await?;
             let planned = plan(ledger, connection.budget.limits(), &wishes, now);
             all.done_at = all.done_at.max(planned.done_at);
             all.orders.extend(planned.orders);

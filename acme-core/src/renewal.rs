@@ -212,7 +212,8 @@ impl Window {
         if self.end <= now {
             return self.start;
         }
-        let usable = width - (width / 4).min(HOUR);
+        // The end is not in it, also of one that is hardly more than an instant.
+        let usable = width - (width / 4).clamp(Duration::from_nanos(1).min(width), HOUR);
         let at = self.start + usable.mul_f64(share.clamp(0.0, 1.0));
         let past_hour = at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() % 3600);
         match past_hour < 60 {

@@ -63,6 +63,30 @@ impl<'de, T: Zeroize + Deserialize<'de>> Deserialize<'de> for Secret<T> {
     }
 }
 
+/// A value that holds secrets as JSON, for the 0600 files of a store. It is measured first: what grows leaves pieces of
+/// itself behind in memory.
+pub(crate) fn json(value: &impl serde::Serialize) -> serde_json::Result<Secret<Vec<u8>>> {
+    let mut room = Room(0);
+    serde_json::to_writer_pretty(&mut room, value)?;
+    let mut octets = Secret::new(Vec::with_capacity(room.0));
+    serde_json::to_writer_pretty(&mut octets.0, value)?;
+    Ok(octets)
+}
+
+/// Counts what is written.
+struct Room(usize);
+
+impl std::io::Write for Room {
+    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+        self.0 += octets.len();
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// For `#[serde(with = "…")]` on the few fields that are written to the 0600 files of a store.
 pub(crate) mod stored {
     use super::{Deserialize, Deserializer, Secret, Zeroize};
@@ -88,6 +112,13 @@ pub(crate) mod stored {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_of_secrets_has_room_from_the_beginning() {
+        let text = json(&["\n".repeat(1000), "ä".repeat(1000)]).unwrap();
+        assert_eq!(text.expose().len(), text.expose().capacity());
+        assert_eq!(serde_json::from_slice::<Vec<String>>(text.expose()).unwrap().len(), 2);
+    }
 
     #[test]
     fn a_secret_of_another_form_is_not_shown_by_the_error() {

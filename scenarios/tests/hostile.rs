@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 
 use acmekit::stores::MemoryStore;
 use acmekit::{Authority, CertificateSpec, Error, ErrorKind, Pipeline, Retry};
-use acmekit_scenarios::{NoProof, timeouts};
+use acmekit_scenarios::{NoProof, Recorder, timeouts, trusted};
+use acmekit_server::faults::{Action, Fault};
+use acmekit_server::{Endpoint, TestCa};
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -172,4 +175,45 @@ async fn a_directory_that_leads_away_from_https_is_not_followed() {
     let (error, _) = Fake::start(response("200 OK", "", leads), Then::Close).await.obtain().await;
     assert_eq!(error.kind(), ErrorKind::Protocol, "{}", error.report());
     assert!(error.hint().unwrap().contains("https"), "{}", error.report());
+}
+
+/// A `TestCa` that believes everything, with this fault, and a pipeline at it that notes which names it is asked to prove.
+async fn obtain_from(fault: Fault) -> (Error, Vec<String>, TestCa) {
+    let ca = TestCa::builder().always_valid().start().await.unwrap();
+    ca.faults().add(fault);
+    let seen = Recorder::default();
+    let authority = trusted(&ca.directory_url(), ca.root_pem()).unwrap().with_timeouts(timeouts());
+    let acme = Pipeline::builder(authority, Arc::new(MemoryStore::new()))
+        .solver(NoProof::default())
+        .observer(seen.observer())
+        .build()
+        .unwrap();
+    let spec = CertificateSpec::new(["example.test"]).unwrap();
+    let obtained = acme.obtain(&spec);
+    let error = tokio::time::timeout(Duration::from_secs(60), obtained).await.unwrap().unwrap_err();
+    let presented = seen.all().into_iter().filter(|event| event.contains("challenge-presented")).collect();
+    (error, presented, ca)
+}
+
+#[tokio::test]
+async fn an_order_with_twenty_thousand_authorizations_is_refused_unread() {
+    let endless: Vec<String> =
+        (0..20_000).map(|n| format!("https://127.0.0.1:1/authorization/{n}")).collect();
+    let fault = Fault::new(Endpoint::NewOrder, Action::Patch(json!({ "authorizations": endless }))).always();
+    let (error, presented, ca) = obtain_from(fault).await;
+    assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+    assert!(error.to_string().contains("too many authorizations"), "{error}");
+    assert_eq!((presented.len(), ca.requests(Endpoint::Authorization)), (0, 0));
+}
+
+#[tokio::test]
+async fn control_of_a_name_that_was_not_ordered_is_not_proved() {
+    let other = json!({ "identifier": { "type": "dns", "value": "other.test" } });
+    let fault = Fault::new(Endpoint::Authorization, Action::Patch(other)).always();
+    let (error, presented, ca) = obtain_from(fault).await;
+    assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+    assert!(error.to_string().contains("not ordered"), "{error}");
+    assert!(error.context().any(|(_, value)| value == "other.test"), "{error}");
+    assert_eq!(presented, Vec::<String>::new(), "something was put up");
+    assert_eq!((ca.requests(Endpoint::Challenge), ca.certificates_issued()), (0, 0));
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::Identifier;
+use crate::backoff::LONGEST_WAIT;
 use crate::bundle::hex;
 use crate::clock::rfc3339;
 use crate::limits::gcra::{self, Decision};
@@ -21,6 +22,9 @@ const RENEWAL: Duration = Duration::from_secs(120 * 24 * 3600);
 /// How long an order waits that a CA has refused for its limits, without saying until when; and how long at most all
 /// others wait with it where the CA does not say which limit it was.
 const UNTOLD: Duration = Duration::from_secs(3600);
+
+/// A clock that has gone back by less may be another process's.
+const SET_BACK: Duration = Duration::from_secs(600);
 
 /// What a certificate needs of the budget.
 #[derive(Debug, Clone)]
@@ -88,6 +92,9 @@ pub(crate) struct Page {
     sets: BTreeMap<String, Set>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     failures: BTreeMap<String, Time>,
+    /// When it was last changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changed: Option<Time>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -108,8 +115,24 @@ struct Set {
 }
 
 impl Page {
-    /// Forgets what no longer matters.
+    /// Forgets what was spent by a clock that was far ahead when this was written: it would count as spent for as long as
+    /// that was ahead, and the CA itself is there to say no. By less, it may only be that others charge at the same time.
+    pub(crate) fn settle(&mut self, now: SystemTime) {
+        let ahead = self.changed.and_then(|changed| changed.0.duration_since(now).ok());
+        if ahead.is_none_or(|ahead| ahead < SET_BACK) {
+            return;
+        }
+        (self.tat, self.blocked_until) = (None, None);
+        self.failures.clear();
+        for set in self.sets.values_mut() {
+            (set.tat, set.blocked_until) = (None, None);
+            set.issued = set.issued.map(|_| Time(now));
+        }
+    }
+
+    /// Forgets what no longer matters, and notes when that was.
     pub(crate) fn prune(&mut self, now: SystemTime) {
+        self.changed = Some(Time(now));
         let past = |time: &Option<Time>| time.is_none_or(|time| time.0 <= now);
         self.sets.retain(|_, set| {
             let issued = set.issued.is_some_and(|at| is_within(at.0, now));
@@ -291,6 +314,7 @@ impl Ledger {
         now: SystemTime,
     ) {
         let retry_at = said_at(detail).or_else(|| now.checked_add(wait?)).unwrap_or(now + UNTOLD);
+        let retry_at = retry_at.min(now + LONGEST_WAIT);
         let quoted = detail.split('"').nth(1).filter(|quoted| !quoted.is_empty());
         let cover = wish.covers.iter().find(|cover| quoted.is_some_and(|quoted| cover.ends_with(quoted)));
         let blocked = match cover {
@@ -367,4 +391,54 @@ fn said_at(detail: &str) -> Option<SystemTime> {
     let time = jiff::civil::DateTime::strptime("%Y-%m-%d %H:%M:%S", text).ok()?;
     let zoned = time.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
     Some(SystemTime::from(zoned.timestamp()))
+}
+
+/// For the fuzz targets only.
+pub(crate) mod fuzzing {
+    use super::*;
+
+    /// A time of today, more or less: seconds of the Unix time.
+    const NOW: u64 = 1_800_000_000;
+
+    /// Reads octets as a page, and goes on with it as if the CA had said this and told to wait so long.
+    ///
+    /// # Panics
+    /// If what becomes of it cannot be written, or is read as something else.
+    pub(crate) fn page(octets: &[u8], detail: &str, wait: Option<Duration>) {
+        let mut page = serde_json::from_slice::<Page>(octets).unwrap_or_default();
+        let Ok(name) = "www.example.com".parse::<Identifier>() else { return };
+        let (limits, now) = (Limits::lets_encrypt(), SystemTime::UNIX_EPOCH + Duration::from_secs(NOW));
+        page.settle(now);
+        let wish = Wish::new(&BTreeSet::from([name.clone()]));
+        let pages: Vec<String> = std::iter::once(ACCOUNT.to_owned()).chain(wish.pages()).collect();
+        let mut ledger = Ledger::default();
+        pages.iter().for_each(|name| ledger.insert(name, page.clone()));
+        let _ = (ledger.refusal(&limits, &wish, now), ledger.left(&limits, now));
+        ledger.spend_order(&limits, &wish, now);
+        ledger.spend_issuance(&limits, &wish, "order", now);
+        ledger.spend_failure(&limits, &name, now);
+        ledger.refund_order(&limits, &wish, now);
+        ledger.correct(&limits, &wish, detail, wait, now);
+        for name in &pages {
+            let mut page = ledger.take(name);
+            page.prune(now);
+            let written = serde_json::to_vec(&page).ok();
+            let again = written.and_then(|octets| serde_json::from_slice::<Page>(&octets).ok());
+            assert!(again.as_ref() == Some(&page), "a page of the budget does not survive being written");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_a_ca_says_at_the_end_of_time_can_be_written_down() {
+        for detail in [
+            "too many new orders (300), retry after 9999-12-31 23:59:59 UTC",
+            "too many certificates already issued for \"example.com\", retry after 9999-12-31 23:59:59 UTC",
+            "no such limit",
+        ] {
+            super::fuzzing::page(b"{}", detail, Some(std::time::Duration::from_secs(1 << 50)));
+        }
+    }
 }

@@ -42,7 +42,7 @@ async fn a_good_bundle_tells_its_facts_and_survives_the_store() {
     assert!(bundle.facts().ari_id.as_ref().unwrap().contains('.'));
     let pem = bundle.fullchain_pem();
     assert!(!pem.contains("\n\n") && !pem.contains('\r') && pem.ends_with("-----\n"));
-    let again = Bundle::from_stored(&bundle.to_stored().unwrap()).unwrap();
+    let again = Bundle::from_stored(bundle.to_stored().unwrap().expose()).unwrap();
     assert_eq!(again.facts(), bundle.facts());
     assert_eq!(again.key_pem(), bundle.key_pem());
     assert_eq!(again.origin(), bundle.origin());
@@ -82,18 +82,32 @@ async fn every_flipped_byte_of_a_stored_bundle_is_noticed_and_no_error_shows_the
     let (chain, key) = issue(&["example.com"]).await;
     let secret = key.to_pem().expose().lines().nth(1).unwrap().to_owned();
     let bundle = Bundle::new(id(), &chain, Some(key), Origin::new("ca", "url")).unwrap();
-    let stored = bundle.to_stored().unwrap();
+    let stored = bundle.to_stored().unwrap().expose().clone();
     for at in (0..stored.len()).step_by(7) {
         let mut damaged = stored.clone();
         damaged[at] ^= 0x04;
         match Bundle::from_stored(&damaged) {
             Err(error) => assert!(!error.report().contains(&secret)),
             // White space between JSON tokens carries nothing.
-            Ok(read) => assert_eq!(*read.to_stored().unwrap(), *stored, "byte {at}"),
+            Ok(read) => assert_eq!(*read.to_stored().unwrap().expose(), stored, "byte {at}"),
         }
     }
     for cut in (0..stored.len()).step_by(97) {
         assert!(Bundle::from_stored(&stored[..cut]).is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_chain_that_was_cut_off_is_no_shorter_chain() {
+    let (chain, _) = issue(&["example.com"]).await;
+    let whole = Bundle::new(id(), &chain, None, Origin::default()).unwrap();
+    assert_eq!(whole.chain_der().len(), 2);
+    let leaf = chain.find("-----END CERTIFICATE-----").unwrap() + "-----END CERTIFICATE-----".len();
+    for cut in 0..chain.trim_end().len() {
+        let read = Bundle::new(id(), &chain[..cut], None, Origin::default());
+        // Where the leaf is whole and nothing else begins, there is nothing to see.
+        let between = cut >= leaf && chain[leaf..cut].trim().is_empty();
+        assert_eq!(read.is_ok(), between, "cut at {cut} of {}", chain.len());
     }
 }
 

@@ -10,7 +10,7 @@ use crate::bundle::position;
 use crate::effect::effect;
 use crate::lease;
 use crate::{
-    Condition, Error, ErrorKind, Expected, KeyType, PrivateKey, Result, Secret, Store, StoreKey, Version, key,
+    Condition, Error, ErrorKind, Expected, KeyType, PrivateKey, Result, Store, StoreKey, Version, key, secret,
 };
 
 /// An account that can be used.
@@ -182,10 +182,10 @@ async fn save(
     stored: &Stored,
     condition: Condition<'_>,
 ) -> Result<Version> {
-    let bytes = serde_json::to_vec_pretty(stored).map_err(|e| {
+    let value = secret::json(stored).map_err(|e| {
         Error::new(ErrorKind::Storage, "ca.account", "could not encode the account").with_source(e)
     })?;
-    store.save(entry, &Secret::new(bytes), &condition).await
+    store.save(entry, &value, &condition).await
 }
 
 /// For the fuzz targets only.

@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Request, StatusCode};
 use serde::de::DeserializeOwned;
 
+use crate::backoff::LONGEST_WAIT;
 use crate::bundle::position;
 use crate::order::hint;
 use crate::{Authority, Clock, Deadline, Error, ErrorKind, Exchange, Problem, Result, Retry, metrics};
@@ -17,6 +18,8 @@ const MAX_BODY: usize = 1024 * 1024;
 const JOSE: &str = "application/jose+json";
 /// More nonces than requests ever under way would only grow old.
 const MAX_NONCES: usize = 64;
+/// The phase in which a nonce is all that is asked for.
+const NEW_NONCE: &str = "newNonce";
 
 /// A hardened HTTPS client for one authority.
 #[derive(Debug)]
@@ -24,6 +27,7 @@ pub(crate) struct Transport {
     way: Way,
     nonces: Mutex<Vec<String>>,
     timeout: Duration,
+    connect: Duration,
     /// The authority's id.
     authority: String,
     pub(crate) clock: Arc<dyn Clock>,
@@ -49,9 +53,17 @@ pub(crate) struct Reply {
 impl Transport {
     pub(crate) fn new(authority: &Authority, clock: Arc<dyn Clock>) -> Result<Self> {
         let (nonces, timeout) = (Mutex::default(), authority.timeouts().request);
+        let connect = authority.timeouts().connect;
         let id = authority.id().to_owned();
         if let Some(exchange) = authority.exchange() {
-            return Ok(Self { way: Way::Given(Arc::clone(exchange)), nonces, timeout, authority: id, clock });
+            return Ok(Self {
+                way: Way::Given(Arc::clone(exchange)),
+                nonces,
+                timeout,
+                connect,
+                authority: id,
+                clock,
+            });
         }
         let failed = |why: &str| Error::new(ErrorKind::Config, "ca.connect", why);
         let tls = authority.tls_config()?;
@@ -66,7 +78,7 @@ impl Transport {
             .pool_idle_timeout(Duration::from_secs(30))
             .build()
             .map_err(|e| failed("the HTTPS client could not be made").with_source(e))?;
-        Ok(Self { way: Way::Https(client), nonces, timeout, authority: id, clock })
+        Ok(Self { way: Way::Https(client), nonces, timeout, connect, authority: id, clock })
     }
 
     /// One request, one answer; whatever its status.
@@ -86,7 +98,8 @@ impl Transport {
         };
         let (status, headers, body) = metrics::requesting(&self.authority, phase, answer).await?;
         tracing::Span::current().record("status", status.as_u16());
-        if let Some(nonce) = headers.get("replay-nonce").and_then(|value| value.to_str().ok()) {
+        // One that was asked for is its asker's alone: in the pool, another request may be quicker to take it.
+        if let Some(nonce) = nonce_of(&headers).filter(|_| phase != NEW_NONCE) {
             self.keep_nonce(nonce);
         }
         let retry_after = retry_after(&headers, self.clock.now());
@@ -148,12 +161,12 @@ impl Transport {
             return Ok(nonce);
         }
         // Some CAs answer 200, some 204; what counts is the header.
-        let reply = self.exchange("newNonce", Method::HEAD, new_nonce, None).await?;
-        self.take_nonce().ok_or_else(|| match reply.status.is_success() {
+        let reply = self.exchange(NEW_NONCE, Method::HEAD, new_nonce, None).await?;
+        nonce_of(&reply.headers).map(str::to_owned).ok_or_else(|| match reply.status.is_success() {
             true => {
                 Error::new(ErrorKind::Protocol, "ca.nonce", "the CA gives no nonce").with("url", new_nonce)
             }
-            false => reply.into_error("newNonce", new_nonce),
+            false => reply.into_error(NEW_NONCE, new_nonce),
         })
     }
 
@@ -162,10 +175,6 @@ impl Transport {
     }
 
     fn keep_nonce(&self, nonce: &str) {
-        // RFC 8555 section 6.5.1: base64url.
-        if nonce.is_empty() || !nonce.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
-            return;
-        }
         let mut nonces = self.nonces.lock().unwrap_or_else(PoisonError::into_inner);
         if nonces.len() < MAX_NONCES {
             nonces.push(nonce.to_owned());
@@ -183,8 +192,12 @@ impl Transport {
     }
 
     fn unreachable(&self, phase: &str, url: &str, error: reqwest::Error) -> Error {
-        let (kind, why) = if error.is_timeout() {
-            (ErrorKind::Timeout, format!("{phase}: no answer from the CA within {:?}", self.timeout))
+        // A connection has a deadline of its own.
+        let deadline = if error.is_connect() { self.connect } else { self.timeout };
+        let (kind, why) = if error.is_timeout() && error.is_connect() {
+            (ErrorKind::Timeout, format!("{phase}: no connection to the CA within {deadline:?}"))
+        } else if error.is_timeout() {
+            (ErrorKind::Timeout, format!("{phase}: no answer from the CA within {deadline:?}"))
         } else if error.is_builder() {
             (ErrorKind::Protocol, format!("{phase}: this URL cannot be asked"))
         } else if error.is_connect() {
@@ -207,10 +220,17 @@ impl Transport {
             .with_hint(hint)
             .with_source(error.without_url());
         if kind == ErrorKind::Timeout {
-            shown = shown.with("deadline", format!("{:?}", self.timeout));
+            shown = shown.with("deadline", format!("{deadline:?}"));
         }
         shown
     }
+}
+
+/// The nonce that comes with an answer. RFC 8555 section 6.5.1: base64url.
+fn nonce_of(headers: &HeaderMap) -> Option<&str> {
+    let nonce = headers.get("replay-nonce")?.to_str().ok()?;
+    let usable = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    (!nonce.is_empty() && nonce.bytes().all(usable)).then_some(nonce)
 }
 
 fn too_long(phase: &str, url: &str, status: StatusCode) -> Error {
@@ -356,14 +376,14 @@ fn kind(acme_type: &str, status: StatusCode) -> ErrorKind {
     }
 }
 
-/// `Retry-After` in either of its forms; a date in the past is "now".
+/// `Retry-After` in either of its forms; a date in the past is "now", and none is further off than a year.
 pub(crate) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse::<u64>() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let at = httpdate::parse_http_date(text).ok()?;
-    Some(at.duration_since(now).unwrap_or_default())
+    let wait = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default(),
+    };
+    Some(wait.min(LONGEST_WAIT))
 }
 
 /// The targets with a relation in one `Link` header: `<url>;rel="alternate", <url>;rel="index"`.
@@ -405,6 +425,8 @@ mod tests {
             ("", None),
             ("soon", None),
             ("-5", None),
+            ("18446744073709551615", Some(31_622_400)),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", Some(31_622_400)),
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(http::header::RETRY_AFTER, text.parse().unwrap());

@@ -11,8 +11,8 @@ use crate::effect::effect;
 use crate::journal::Presented;
 use crate::order::{AuthorizationSnapshot, ChallengeSnapshot, ChallengeStatus, OrderSnapshot};
 use crate::{
-    Challenge, ChallengeKind, ChallengeSolver, Deadline, Error, ErrorKind, KeyAuthorization, Presentation,
-    Result, What, metrics,
+    Challenge, ChallengeKind, ChallengeSolver, Deadline, Error, ErrorKind, Identifier, KeyAuthorization,
+    Presentation, Result, What, metrics,
 };
 
 /// How many challenges are presented at once: all that an order can have (at Let's Encrypt 100). What a vendor bears is known
@@ -109,6 +109,15 @@ impl Run<'_> {
     /// Chooses how to answer one authorization: as the journal says, or by the first solver that
     /// fits one of the challenges offered and knows the name.
     async fn plan(&self, authz: &AuthorizationSnapshot, deadline: Deadline) -> Result<Plan> {
+        if !self.spec.identifiers().iter().any(|ordered| is_for(&authz.identifier, ordered)) {
+            return Err(Error::new(
+                ErrorKind::Protocol,
+                "issue.challenge",
+                "the CA wants control proved of a name that was not ordered",
+            )
+            .with("identifier", &authz.identifier)
+            .with("authorization", &authz.url));
+        }
         let mut refused = None;
         let (allowed, wanted) = (self.allowed.get(&authz.identifier), self.spec.wanted_challenge());
         for solver in &self.pipeline.solvers {
@@ -227,6 +236,13 @@ async fn prepare(
 ) -> Result<Presentation> {
     let work = deadline.run("solver.prepare", "prepare", solver.prepare(challenge, deadline));
     metrics::solving(solver.kind(), "prepare", work).await
+}
+
+/// Whether control of the one is control of the other: of itself, or of a domain above it (RFC 9444).
+fn is_for(proved: &Identifier, ordered: &Identifier) -> bool {
+    let above =
+        || ordered.domain().zip(proved.domain()).is_some_and(|(ordered, proved)| ordered.is_within(proved));
+    proved == ordered || above()
 }
 
 /// Whether what failed may have been done, or be done yet.

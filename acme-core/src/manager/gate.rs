@@ -191,6 +191,11 @@ impl Gate {
         *closed = (*closed).max(until);
     }
 
+    /// Lets what is closed be open from now on.
+    pub(super) fn reopen(&mut self, now: SystemTime) {
+        self.closed.values_mut().for_each(|until| *until = now.min(*until));
+    }
+
     /// Opens what has been closed for long enough: one may try.
     pub(super) fn open(&mut self, now: SystemTime) {
         let open: Vec<Key> =

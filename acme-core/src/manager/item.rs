@@ -53,6 +53,8 @@ pub(super) struct Item {
     pub(super) looks_again: bool,
     /// A journal says that something was begun before this process was.
     pub(super) begun: bool,
+    /// The authority that has an order for it: a certificate may have been issued already.
+    pub(super) ordered_from: Option<String>,
     /// Its key is compromised, and it is not revoked yet.
     pub(super) compromised: bool,
     /// Authorities, by position, that have refused it, and until when they are not asked.
@@ -91,7 +93,9 @@ impl Item {
             return Some(now);
         }
         let due = match self.upkeep.decide(self.spec.id(), policy) {
-            Some(decision) if self.fits() && !self.begun => decision.at,
+            Some(decision) if self.fits() && !self.begun => {
+                self.upkeep.rests_until(now).map_or(decision.at, |rested| decision.at.max(rested))
+            }
             _ => now,
         };
         match self.trouble() {

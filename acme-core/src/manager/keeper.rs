@@ -14,12 +14,17 @@ use super::item::{Item, Next, Phase, wish};
 use super::queue::DueQueue;
 use super::status::{AuthorityStatus, CertificateStatus, DeploymentStatus, NextTask, State, Status, Task};
 use super::work::{Done, Ended, Job};
+use crate::connection::Connection;
 use crate::limits::covering;
 use crate::renewal::upkeep::{Index, Upkeep};
-use crate::{CertificateId, CertificateSpec, Error, ErrorKind, Expected, Pipeline, Result, Retry, metrics};
+use crate::{
+    CertificateId, CertificateSpec, Error, ErrorKind, Expected, Pipeline, Result, Retry, journal, metrics,
+};
 
 /// The longest sleep: a wall clock that jumps is noticed after that.
 const NAP: Duration = Duration::from_secs(300);
+/// A clock that is set back by less than this was only put right a little.
+const SET_BACK: Duration = Duration::from_secs(1);
 /// How long a certificate is left to another process that is working on it.
 const BUSY: Duration = Duration::from_secs(30);
 /// How long an authority that has refused a name by its policy is not asked for it, where there is another.
@@ -64,6 +69,8 @@ pub(super) struct Keeper {
     /// Those whose keys were compromised then, and that are not revoked yet.
     compromised: BTreeSet<CertificateId>,
     settled: Vec<oneshot::Sender<()>>,
+    /// What the clock showed when it was last looked at.
+    seen: SystemTime,
 }
 
 impl Keeper {
@@ -74,6 +81,7 @@ impl Keeper {
         looks_again: bool,
         inbox: mpsc::Receiver<Command>,
     ) -> Self {
+        let seen = pipeline.now();
         Self {
             deployers: pipeline.deployer_ids().map(str::to_owned).collect(),
             health: vec![Health::default(); pipeline.connections.len()],
@@ -93,11 +101,13 @@ impl Keeper {
             begun: None,
             compromised: BTreeSet::new(),
             settled: Vec::new(),
+            seen,
         }
     }
 
     pub(super) async fn run(mut self) {
         loop {
+            self.look_at_the_clock();
             self.begin_what_can();
             self.tell_if_settled();
             let nap = self.nap();
@@ -114,6 +124,23 @@ impl Keeper {
         if tokio::time::timeout(self.grace, rest).await.is_err() {
             tracing::warn!(left = self.tasks.len(), "what is under way is left to the next start");
             self.tasks.shutdown().await;
+        }
+    }
+
+    /// What was put off by a clock that was ahead, and has been set back, would wait for as long as it was ahead: it is
+    /// all looked at anew.
+    fn look_at_the_clock(&mut self) {
+        let now = self.pipeline.now();
+        let before = std::mem::replace(&mut self.seen, now);
+        let Some(back) = before.duration_since(now).ok().filter(|back| *back >= SET_BACK) else { return };
+        tracing::warn!(?back, "the clock was set back: everything is scheduled anew");
+        self.gate.reopen(now);
+        self.health.iter_mut().for_each(Health::succeeded);
+        for slot in 0..u32::try_from(self.items.len()).unwrap_or(u32::MAX) {
+            if let Some(item) = self.item_mut(slot) {
+                item.avoid.clear();
+                self.schedule(slot, now);
+            }
         }
     }
 
@@ -181,7 +208,14 @@ impl Keeper {
     /// The first authority that is in order and has not refused this certificate; else when there is one.
     fn choose(&self, item: &Item, now: SystemTime) -> Result<usize, SystemTime> {
         let mut soonest = now.checked_add(REFUSED).unwrap_or(now);
-        for position in self.candidates(&item.spec) {
+        let candidates = self.candidates(&item.spec);
+        // Where there is an order, there may be a certificate: as long as its authority is in order, it is not left for
+        // one that is preferred, or another certificate is issued.
+        let id_of = |position: &usize| self.pipeline.connections.get(*position).map(Connection::id);
+        let ordered_from = item.ordered_from.as_deref();
+        let first =
+            candidates.iter().copied().find(|one| ordered_from.is_some() && id_of(one) == ordered_from);
+        for position in first.into_iter().chain(candidates) {
             let refused = item.avoid.get(&position).copied().filter(|until| *until > now);
             let down = self.health.get(position).and_then(|health| health.is_down(now));
             match refused.max(down) {
@@ -257,12 +291,15 @@ impl Keeper {
             Phase::Working(task) => task,
             _ => Task::Issue,
         };
-        let Some(Done { upkeep, expected, forced, ended }) = done else {
+        let Some(Done { upkeep, expected, forced, ordered_from, ended }) = done else {
             self.queue.schedule(wait.slot, now + TOO_LONG);
             return;
         };
         (item.upkeep, item.expected) = (upkeep, expected);
         item.forced |= forced && matches!(ended, Ended::Busy | Ended::Spent(_));
+        if matches!(ended, Ended::Badly(_)) || matches!((&ended, task), (Ended::Well, Task::Issue)) {
+            item.ordered_from = ordered_from;
+        }
         match ended {
             Ended::Busy => {
                 self.queue.schedule(wait.slot, now + BUSY);
@@ -403,6 +440,10 @@ impl Keeper {
         }
         let (upkeep, expected) = self.known(spec.id()).await;
         let begun = self.begun.as_mut().is_some_and(|begun| begun.remove(spec.id()));
+        let ordered_from = match begun {
+            true => journal::ordered_from(&*self.pipeline.store, spec.id()).await.unwrap_or_default(),
+            false => None,
+        };
         let compromised = self.compromised.remove(spec.id());
         let now = self.pipeline.now();
         let known = self.slots.get(spec.id()).copied();
@@ -434,6 +475,7 @@ impl Keeper {
             forced: at_once,
             looks_again: self.looks_again,
             begun,
+            ordered_from,
             compromised: compromised
                 || known.and_then(|slot| self.item(slot)).is_some_and(|item| item.compromised),
             avoid: std::collections::BTreeMap::new(),

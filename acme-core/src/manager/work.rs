@@ -11,7 +11,7 @@ use crate::connection::Connection;
 use crate::pipeline::{Order, span};
 use crate::renewal::chance;
 use crate::renewal::upkeep::Upkeep;
-use crate::{CertificateSpec, Error, ErrorKind, Expected, Pipeline, Result, What};
+use crate::{CertificateSpec, Error, ErrorKind, Expected, Pipeline, Result, What, journal};
 
 /// One thing to do.
 #[derive(Debug, Clone)]
@@ -35,6 +35,8 @@ pub(super) struct Done {
     pub(super) expected: Expected,
     /// It was to be had whether it is due or not.
     pub(super) forced: bool,
+    /// The authority that has an order which may be gone on with.
+    pub(super) ordered_from: Option<String>,
     pub(super) ended: Ended,
 }
 
@@ -62,7 +64,13 @@ impl Job {
         let result = match self.task {
             Task::Ask => match self.ask(pipeline).await {
                 Ok((upkeep, expected)) => {
-                    return Done { upkeep, expected, forced: self.force, ended: Ended::Well };
+                    return Done {
+                        upkeep,
+                        expected,
+                        forced: self.force,
+                        ordered_from: None,
+                        ended: Ended::Well,
+                    };
                 }
                 Err(error) => Err(error),
             },
@@ -86,7 +94,11 @@ impl Job {
                 }
             },
         };
-        Done { upkeep, expected, forced: self.force, ended }
+        let ordered_from = match &ended {
+            Ended::Badly(_) => journal::ordered_from(&*pipeline.store, self.spec.id()).await.ok().flatten(),
+            _ => None,
+        };
+        Done { upkeep, expected, forced: self.force, ordered_from, ended }
     }
 
     /// Writes down that it failed, and when to try again.

@@ -72,7 +72,7 @@ impl Pipeline {
         let blocked = blocked_key(bundle.public_key_info())?;
         let mark = Secret::new(bundle.facts().serial.clone().into_bytes());
         effect("key.block", self.store.save(&blocked, &mark, &Condition::ANY.under(&lease))).await?;
-        let kept = Secret::new(bundle.to_stored()?.to_vec());
+        let kept = bundle.to_stored()?;
         let condition = Condition::expecting(Expected::Absent).under(&lease);
         effect("key.compromised", self.store.save(&entry, &kept, &condition)).await?;
         self.tell(id, What::KeyBlocked { serial: bundle.facts().serial.clone() });

@@ -18,7 +18,7 @@ use crate::renewal::upkeep::{Current, Upkeep};
 use crate::renewal::{Input, Suggestion, chance};
 use crate::{
     Bundle, CertificateId, CertificateSpec, Condition, Deadline, Deployer, ErrorKind, Expected, Lease,
-    Outcome, Result, Retry, Secret, Version, What, issue, lease, metrics,
+    Outcome, Result, Retry, Version, What, issue, lease, metrics,
 };
 
 /// How long the CA may take to say when to renew: what it says is welcome, not needed.
@@ -84,7 +84,8 @@ impl Pipeline {
         let stored = self.stored(spec.id()).await?;
         let mut upkeep = self.upkeep(spec, stored.as_ref(), order.force, lease).await;
         let decision = upkeep.decide(spec.id(), &self.policy);
-        let due = decision.is_none_or(|decision| decision.at <= self.now());
+        let now = self.now();
+        let due = decision.is_none_or(|decision| decision.at <= now && upkeep.rests_until(now).is_none());
         let mut journal = Journal::open(&*self.store, lease, spec.id()).await?;
         // An order whose certificate is stored already has come to its end: the crash fell between storing the bundle
         // and closing the journal. It is closed now, or the same certificate would be downloaded again for a renewal.
@@ -117,6 +118,9 @@ impl Pipeline {
             }
         };
         upkeep.has(&bundle);
+        if fresh {
+            upkeep.is_new(self.now());
+        }
         upkeep.fits = crate::manager::wish(spec);
         upkeep.trouble = None;
         let deployments = self.deploy(&bundle, order.deployers, &mut upkeep, lease).await?;
@@ -346,7 +350,7 @@ impl Pipeline {
     }
 
     async fn save(&self, bundle: &Bundle, replaces: Option<Version>, lease: &Lease) -> Result<()> {
-        let value = Secret::new(bundle.to_stored()?.to_vec());
+        let value = bundle.to_stored()?;
         let expected = replaces.map_or(Expected::Absent, Expected::Version);
         let condition = Condition::expecting(expected).under(lease);
         let key = certificate_key(bundle.id())?;

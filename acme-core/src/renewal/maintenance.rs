@@ -103,11 +103,12 @@ impl FromStr for MaintenanceWindow {
             times.split_once('-').ok_or_else(|| refuse("the times are two, with a `-` between"))?;
         let clock = |text| read_clock(text).ok_or_else(|| refuse("a time is 00:00 to 24:00"));
         let (from, mut to) = (clock(from)?, clock(to)?);
-        if from == to {
-            return Err(refuse("it ends when it starts; for a whole day write 00:00-24:00"));
-        }
         if to < from {
             to += 24 * 60;
+        }
+        // Also 24:00-00:00.
+        if from == to {
+            return Err(refuse("it ends when it starts; for a whole day write 00:00-24:00"));
         }
         let offset = match zone {
             "UTC" | "Z" => 0,

@@ -116,6 +116,7 @@ fn maintenance_windows_are_read_and_written() {
         "Sat 2:00-05:00 UTC",
         "Sat 02:00-25:00 UTC",
         "Sat 02:00-02:00 UTC",
+        "Sat 24:00-00:00 UTC",
         "Sat 02:00-05:00 CET",
         "Sat 02:00-05:00 +15:00",
         "Sat 02:00 05:00 UTC",
@@ -131,6 +132,8 @@ fn a_window_that_has_passed_means_now() {
     let window = Window::new(start(), start() + DAY).unwrap();
     assert_eq!(window.pick(0.7, start() + 2 * DAY), start());
     assert_eq!(Window::new(start(), start()), None);
+    let instant = Window::new(start(), start() + Duration::from_nanos(1)).unwrap();
+    assert!(instant.contains(instant.pick(1.0, UNIX_EPOCH)));
     assert_eq!(Window::new(start() + DAY, start()), None);
 }
 

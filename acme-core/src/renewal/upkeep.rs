@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Decision, Input, RenewalPolicy, Suggestion, chance};
+use super::{Decision, HOUR, Input, RenewalPolicy, Suggestion, chance};
 use crate::backoff::Trouble;
 use crate::clock::rfc3339;
 use crate::{
@@ -19,11 +19,17 @@ use crate::{
 
 const FOLDER: &str = "renewals";
 
+/// For so long at least a certificate is left alone that has just been got, or for a twentieth of its life.
+const SHORTEST_REST: Duration = Duration::from_secs(10 * 60);
+
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Upkeep {
     /// The certificate in the store.
     pub(crate) current: Option<Current>,
+    /// When it was got, by this machine's clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    got: Option<Time>,
     /// The wish it fits, in short.
     pub(crate) fits: String,
     /// What its CA suggested.
@@ -36,6 +42,10 @@ pub(crate) struct Upkeep {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) deployed: BTreeMap<String, Deployed>,
 }
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+struct Time(#[serde(with = "rfc3339")] SystemTime);
 
 /// What a decision needs of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,8 +91,26 @@ impl Upkeep {
         if self.current.as_ref().is_none_or(|known| known.sha256 != current.sha256) {
             self.suggestion = None;
             self.trouble = None;
+            self.got = None;
         }
         self.current = Some(current);
+    }
+
+    /// It has just been got.
+    pub(crate) fn is_new(&mut self, now: SystemTime) {
+        self.got = Some(Time(now));
+    }
+
+    /// Until when it is left alone because it has just been got: by a clock that is far ahead of the CA's each certificate
+    /// is due as soon as it comes, and one would be ordered after the other. For an hour or a twentieth of its life then,
+    /// but for half of what is left of it at most; not by a clock that was set back since.
+    pub(crate) fn rests_until(&self, now: SystemTime) -> Option<SystemTime> {
+        let (current, got) = (self.current.as_ref()?, self.got?.0);
+        let life = current.not_after.duration_since(current.not_before).unwrap_or_default();
+        let left = current.not_after.duration_since(got).unwrap_or_default();
+        let rest = (life / 20).max(HOUR).min(left / 2).max(SHORTEST_REST.min(life / 20));
+        let until = got.checked_add(rest)?;
+        (got <= now && now < until).then_some(until)
     }
 
     /// What became of a deployment.
@@ -180,4 +208,30 @@ impl Index {
 
 fn key(id: &CertificateId) -> Result<StoreKey> {
     format!("{FOLDER}/{id}").parse()
+}
+
+/// For the fuzz targets only.
+pub(crate) mod fuzzing {
+    use super::*;
+
+    /// Reads octets as what is known of a certificate, and decides by it.
+    ///
+    /// # Panics
+    /// If what was read cannot be written, or is read as something else.
+    pub(crate) fn upkeep(octets: &[u8]) {
+        let (Ok(known), Ok(id)) = (serde_json::from_slice::<Upkeep>(octets), "fuzz".parse()) else { return };
+        if let Some(decision) = known.decide(&id, &RenewalPolicy::default()) {
+            let end = known.current.as_ref().map(|current| current.not_after);
+            assert!(end.is_some_and(|end| decision.at <= end), "it is due after its end");
+        }
+        let now = SystemTime::UNIX_EPOCH;
+        if let Some(trouble) = &known.trouble {
+            trouble.holds(now);
+        }
+        if let Some(suggestion) = &known.suggestion {
+            let _ = (suggestion.is_stale(now), suggestion.picked(), suggestion.at());
+        }
+        let again = serde_json::to_vec(&known).ok().and_then(|octets| serde_json::from_slice(&octets).ok());
+        assert!(again == Some(known), "what is known of a certificate does not survive being written");
+    }
 }

@@ -78,7 +78,9 @@ impl Place {
             None => self.mark(UNSETTLED)?,
         };
         let current = self.current()?;
-        Ok(Standing { settled: settled.is_some() && settled == current, current, good })
+        // Both marks: killed between the two steps of settling, before the sweep. Done again, that comes to its end.
+        let ended = read_link(&self.versions, UNSETTLED)?.is_none();
+        Ok(Standing { settled: ended && settled.is_some() && settled == current, current, good })
     }
 
     fn current(&self) -> Result<Option<VersionName>> {

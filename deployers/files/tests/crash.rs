@@ -127,6 +127,21 @@ async fn killed_at_any_point_a_whole_version_is_in_place_and_the_next_deployment
     assert_eq!(leftovers(&root), Vec::<PathBuf>::new());
 }
 
+#[tokio::test]
+async fn killed_while_it_settles_leaves_no_second_mark() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("live");
+    let bundle = test_bundle(&NAMES).unwrap();
+    files(&root).deploy(&bundle).await.unwrap();
+    let own = root.join(".versions").join(CertificateSpec::new(NAMES).unwrap().id().as_str());
+    // As if the version before had just been superseded.
+    let mark = own.join("unsettled");
+    std::os::unix::fs::symlink(std::fs::read_link(own.join("settled")).unwrap(), &mark).unwrap();
+    assert_eq!(files(&root).deploy(&bundle).await.unwrap(), Outcome::Applied);
+    assert!(std::fs::symlink_metadata(&mark).is_err());
+    assert_eq!(files(&root).deploy(&bundle).await.unwrap(), Outcome::AlreadyCurrent);
+}
+
 fn leftovers(root: &Path) -> Vec<PathBuf> {
     let own = root.join(".versions").join(CertificateSpec::new(NAMES).unwrap().id().as_str());
     let entries = [root, &own].map(|folder| std::fs::read_dir(folder).unwrap()).into_iter().flatten();

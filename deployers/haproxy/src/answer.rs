@@ -253,7 +253,9 @@ pub(crate) fn excerpt(text: &str, known: &str) -> String {
     let word = |word: &str| {
         let bare = word.trim_matches(['\'', '"', '`', '!', '.', ',', ':', '(', ')']);
         let base64 = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=');
-        let secret = bare.len() >= 16 && bare != known && bare.bytes().all(base64);
+        // A whole word, or a line of PEM with whatever signs around it.
+        let line = word.as_bytes().split(|b| !base64(*b)).any(|run| run.len() >= 64);
+        let secret = bare != known && (line || (bare.len() >= 16 && bare.bytes().all(base64)));
         if secret { "(…)" } else { word }.to_owned()
     };
     let line = |line: &str| line.split_whitespace().map(word).collect::<Vec<_>>().join(" ");

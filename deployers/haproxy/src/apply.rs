@@ -1,6 +1,7 @@
 //! The change on one instance, step by step, and the way back if a step fails.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use acmekit_core::atomic::FileAttributes;
 use acmekit_core::{Bundle, Deadline, Error, ErrorKind, Result};
@@ -38,7 +39,7 @@ impl<'a> Attempt<'a> {
         let mut steps = Vec::new();
         match self.change(&mut steps).await {
             Ok(()) => {
-                disk::remove(&self.keepsake()).await?;
+                disk::remove(&keepsake(&self.file())).await?;
                 self.disk.settle(&self.file());
                 if let Some(list) = &self.instance.crt_list {
                     self.disk.settle(&list.file());
@@ -170,7 +171,7 @@ impl<'a> Attempt<'a> {
             match restored {
                 Ok(true) => {
                     file = "previous";
-                    disk::remove(&self.keepsake()).await.ok();
+                    disk::remove(&keepsake(&self.file())).await.ok();
                 }
                 Ok(false) => {}
                 Err(failed) => complaints.push(failed.to_string()),
@@ -230,7 +231,8 @@ impl<'a> Attempt<'a> {
     /// Keeps what HAProxy serves beside the file until the change is through: if we are killed after
     /// the file is written, the next attempt can still put it back.
     async fn keep_old(&mut self) -> Result<()> {
-        let (file, keepsake) = (self.file(), self.keepsake());
+        let file = self.file();
+        let keepsake = keepsake(&file);
         let Some((bytes, attributes)) = disk::read_with_attributes(&file).await? else { return Ok(()) };
         let served = |material: &Material| {
             self.seats
@@ -250,13 +252,7 @@ impl<'a> Attempt<'a> {
         Ok(())
     }
 
-    fn keepsake(&self) -> std::path::PathBuf {
-        let file = self.file();
-        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        file.with_file_name(format!(".{name}.acmekit-previous"))
-    }
-
-    fn file(&self) -> std::path::PathBuf {
+    fn file(&self) -> PathBuf {
         self.instance.file_for(self.bundle.id())
     }
 
@@ -303,6 +299,19 @@ impl<'a> Attempt<'a> {
         }
         served::verify(self.instance, self.bundle).await
     }
+}
+
+/// Takes away what attempts that were cut off have left beside the file, once all instances serve the new certificate
+/// and nothing is to be put back any more: the old one, and what was written by halves.
+pub(crate) async fn tidy(file: &Path) -> Result<()> {
+    disk::remove(&keepsake(file)).await?;
+    disk::remove_unfinished(file).await
+}
+
+/// Where the old certificate is kept until the change is through.
+fn keepsake(file: &Path) -> PathBuf {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    file.with_file_name(format!(".{name}.acmekit-previous"))
 }
 
 /// Usually one: all processes hold the same.

@@ -160,6 +160,11 @@ impl Instance {
         if list.is_some_and(|list| list.options.chars().any(|c| c.is_control() || matches!(c, '#' | '\\'))) {
             return Err(refuse("a crt-list entry's options are one line without `#` and `\\`"));
         }
+        if self.mode & 0o007 != 0 {
+            return Err(refuse("the file's mode lets everybody at the private key in it")
+                .with("mode", format!("{:04o}", self.mode))
+                .with_hint("let a group read it: `gid` and mode 0640"));
+        }
         if self.reload && !self.endpoint.is_master() {
             return Err(refuse("`reload` needs the master's socket").with("instance", self.label()));
         }

@@ -144,6 +144,36 @@ pub(crate) async fn remove(path: &Path) -> Result<()> {
     .await
 }
 
+/// Removes what a process that was killed has left of files it was writing beside this one: `.NAME.RANDOM.tmp`, of the
+/// file itself and of our notes on it. There are keys in them.
+pub(crate) async fn remove_unfinished(path: &Path) -> Result<()> {
+    let path = path.to_owned();
+    blocking(move || {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let random = |text: &str| text.len() == 16 && text.bytes().all(|octet| octet.is_ascii_hexdigit());
+        let ours =
+            [format!(".{name}."), format!("..{name}.acmekit-previous."), format!("..{name}.acmekit-txn.")];
+        let failed = |e| failed("could not remove what a crash has left", folder, e);
+        for item in std::fs::read_dir(folder).map_err(failed)? {
+            let item = item.map_err(failed)?;
+            let item_name = item.file_name();
+            let middle = item_name.to_str().and_then(|item| {
+                let rest = item.strip_suffix(".tmp")?;
+                ours.iter().find_map(|prefix| rest.strip_prefix(prefix.as_str()))
+            });
+            if middle.is_some_and(random) {
+                match std::fs::remove_file(item.path()) {
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
+                    _ => tracing::info!(path = %item.path().display(), "removed what a crash has left"),
+                }
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
 pub(crate) async fn is_folder(path: &Path) -> bool {
     tokio::fs::metadata(path).await.is_ok_and(|metadata| metadata.is_dir())
 }

@@ -191,6 +191,14 @@ async fn deploy(instances: &[Instance], bundle: &Bundle, material: &Material) ->
         stopped |= matches!(&fate, Fate::Failed(error) if error.kind() == ErrorKind::Deploy);
         fates.push((instance.label(), fate));
     }
+    if fates.iter().all(|(_, fate)| matches!(fate, Fate::Applied | Fate::Current)) {
+        for instance in instances {
+            // Served it is. What is left here is looked for by the next deployment again.
+            if let Err(error) = apply::tidy(&instance.file_for(bundle.id())).await {
+                tracing::warn!(%error, "what a crash has left could not be removed");
+            }
+        }
+    }
     summarise("haproxy.deploy", fates)
 }
 
@@ -216,6 +224,10 @@ async fn deploy_to(
         let alive: Vec<&str> = seats.iter().map(|seat| seat.worker.info.process.as_str()).collect();
         marks.keep_only(&alive).await?;
         if attempt.is_done().await? {
+            // Nothing is open: a note of a commit is from before a crash, which fell behind its answer.
+            for seat in seats {
+                marks.clear(&seat.worker.info.process).await?;
+            }
             return Ok(Fate::Current);
         }
         attempt.run().await.map(|()| Fate::Applied)

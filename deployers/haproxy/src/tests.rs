@@ -287,6 +287,31 @@ async fn the_old_certificate_can_be_put_back_by_the_attempt_after_a_crash() {
 }
 
 #[tokio::test]
+async fn what_a_crash_has_left_beside_the_file_goes_away() {
+    let (old, new) = (certificate(&["a.test"]), certificate(&["a.test"]));
+    let fake = Fake::start("3.2.0", Some(&old));
+    fake.deployer().deploy(&new).await.unwrap();
+    let count = || std::fs::read_dir(fake.folder.path()).unwrap().count();
+    let clean = count();
+    // Killed amid writing, and after the commit: what was served before is still kept.
+    let private = acmekit_core::atomic::FileAttributes::default;
+    let leave = |name: &str| {
+        acmekit_core::atomic::write_file(&fake.folder.path().join(name), b"key", private()).unwrap();
+    };
+    leave(".site.pem.0123456789abcdef.tmp");
+    leave("..site.pem.acmekit-txn.0123456789abcdef.tmp");
+    leave("..site.pem.acmekit-previous.0123456789abcdef.tmp");
+    leave(".site.pem.acmekit-previous");
+    let marks = crate::marks(&fake.instance(), new.id());
+    marks.note("100@5", &fake.path(), crate::mark::State::Commit).await.unwrap();
+    // Of another certificate, or nobody's.
+    leave(".other.pem.0123456789abcdef.tmp");
+    leave(".site.pem.mine.tmp");
+    assert_eq!(fake.deployer().deploy(&new).await.unwrap(), Outcome::AlreadyCurrent);
+    assert_eq!(count(), clean + 2);
+}
+
+#[tokio::test]
 async fn a_shared_file_stays_new_when_one_of_two_serves_it() {
     let (old, new) = (certificate(&["a.test"]), certificate(&["a.test"]));
     let (one, two) = (Fake::start("2.6.12", Some(&old)), Fake::start("3.2.0", Some(&old)));

@@ -192,6 +192,9 @@ fn an_excerpt_keeps_the_words_and_not_the_key() {
         excerpt("Can't update /etc/haproxy/certs/site!\n", "/etc/haproxy/certs/site").contains("certs/site")
     );
     assert_eq!(excerpt("\n\n", ""), "nothing");
+    // Also where other signs are stuck to it.
+    let line = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgO5NxMzr+b0cUyA93";
+    assert_eq!(excerpt(&format!("command:'{line}'?"), ""), "(…)");
 }
 
 proptest! {
