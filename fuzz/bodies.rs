@@ -4,14 +4,19 @@
 //! (`scenarios/tests/fuzz_replay.rs`). A target is its name: of the function, of the file in
 //! `fuzz_targets/` and of the folder in `corpus/`.
 
+use std::sync::LazyLock;
+
+use acmekit::rest::{Client, Pool};
 use acmekit::rfc2136::{Config, Key, Rfc2136};
+use acmekit::solvers::{Http01Redirect, Http01Responder};
 use acmekit::{Bundle, CertificateSpec, Csr, DnsName, Identifier, Origin, PrivateKey, Secret, StoreKey};
+use http::{Method, Request, StatusCode};
 
 /// A target: its name, and its body.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target there is.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 19] = [
     ("names", names),
     ("csr", csr),
     ("bundle", bundle),
@@ -20,6 +25,17 @@ pub const TARGETS: [Target; 8] = [
     ("stored", stored),
     ("haproxy_answers", haproxy_answers),
     ("rfc2136_key", rfc2136_key),
+    ("config_toml", config_toml),
+    ("config_csv", config_csv),
+    ("dns_answers", dns_answers),
+    ("dns_questions", dns_questions),
+    ("program_output", program_output),
+    ("vendor_answers", vendor_answers),
+    ("route53_values", route53_values),
+    ("http_requests", http_requests),
+    ("server_jws", server_jws),
+    ("server_payloads", server_payloads),
+    ("server_findings", server_findings),
 ];
 
 /// A name has one spelling: what was read is read again as itself.
@@ -87,6 +103,87 @@ pub fn haproxy_answers(octets: &[u8]) {
 pub fn rfc2136_key(octets: &[u8]) {
     let text = Secret::new(String::from_utf8_lossy(octets).into_owned());
     if let Ok(key) = Key::parse(&text) {
+        let other = Key::new(key.name.clone(), key.algorithm, "b3RoZXI=");
+        assert_eq!(format!("{key:?}"), format!("{other:?}"), "what is shown of a key depends on its secret");
         let _ = Rfc2136::new(Config::new("192.0.2.53", key));
     }
+}
+
+/// A configuration, and single values of one. No secret may be in what is told of it.
+pub fn config_toml(octets: &[u8]) {
+    acmekit::config::fuzzing::toml(octets);
+}
+
+/// The CSV file of certificates: what was read is read again as itself.
+pub fn config_csv(octets: &[u8]) {
+    acmekit::config::fuzzing::csv(octets);
+}
+
+/// What DNS servers answer, and the values of CAA and standing records in it.
+pub fn dns_answers(octets: &[u8]) {
+    acmekit::fuzzing::dns_answers(octets);
+}
+
+/// What strangers ask the responder. No answer is larger than it may be.
+pub fn dns_questions(octets: &[u8]) {
+    acmekit::responder::fuzzing::question(octets);
+}
+
+/// What a program of the provider `exec` prints. No secret may be in what is shown or kept of it.
+pub fn program_output(octets: &[u8]) {
+    acmekit::exec::fuzzing::output(octets);
+}
+
+/// Making one reads the well-known roots, which takes longer than all else here.
+static VENDOR: LazyLock<Option<Client>> = LazyLock::new(|| {
+    let client = Client::new("https://vendor.test/api", &Pool::new().ok()?).ok()?;
+    client.with_bearer(&Secret::from("s3cr3t-t0ken-0f-the-vend0r")).ok()
+});
+
+/// What vendors' APIs answer, each read as every vendor's. No credential may be in what is told of it.
+pub fn vendor_answers(octets: &[u8]) {
+    let Some(client) = &*VENDOR else { panic!("there is no client") };
+    acmekit::cloudflare::fuzzing::answer(client, octets);
+    acmekit::desec::fuzzing::answer(client, octets);
+    acmekit::httpreq::fuzzing::answer(client, octets);
+    acmekit::acme_dns::fuzzing::answer(client, octets);
+}
+
+/// TXT values as Route 53 writes them, and its refusals.
+pub fn route53_values(octets: &[u8]) {
+    acmekit::route53::fuzzing::values(octets);
+}
+
+/// What comes to port 80: a line with the target, and one with the host. It is sent nowhere else.
+pub fn http_requests(octets: &[u8]) {
+    let mut lines = octets.split(|octet| *octet == b'\n');
+    let (target, host) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    let Ok(request) = Request::get(target).header("host", host).body(()) else { return };
+    let responder = Http01Responder::default();
+    assert_eq!(responder.answer(&Method::GET, request.uri().path()).status(), StatusCode::NOT_FOUND);
+    let redirect = Http01Redirect::new(responder).https_port(8443);
+    let Some(location) = redirect.location(&request) else { return };
+    let sent: http::Uri = match location.to_str().map(str::parse) {
+        Ok(Ok(uri)) => uri,
+        _ => panic!("{location:?} is nowhere"),
+    };
+    assert_eq!((sent.scheme_str(), sent.port_u16()), (Some("https"), Some(8443)), "{location:?}");
+    let asked = String::from_utf8_lossy(host);
+    assert!(sent.host().is_some_and(|host| asked.contains(host)), "{location:?} is not {asked}");
+    assert_eq!(sent.path(), if request.uri().path().is_empty() { "/" } else { request.uri().path() });
+}
+
+/// What a client of the server sends: signed, or not.
+pub fn server_jws(octets: &[u8]) {
+    acmekit_server::fuzzing::jws(octets);
+}
+
+/// What a client of the server asks for, once its signature is right.
+pub fn server_payloads(octets: &[u8]) {
+    acmekit_server::fuzzing::payload(octets);
+}
+
+/// What the server's validation finds.
+pub fn server_findings(octets: &[u8]) {
+    acmekit_server::fuzzing::validation(octets);
 }

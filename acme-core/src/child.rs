@@ -178,6 +178,24 @@ impl Run {
     }
 }
 
+/// For the fuzz targets only.
+pub(crate) mod fuzzing {
+    use std::os::unix::process::ExitStatusExt;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    /// What a program has said that has ended well: these octets, of which so many are kept.
+    pub(crate) fn ended(stdout: &[u8], stderr: &[u8], keep: usize, secrets: &[&str]) -> Ended {
+        let (out, err, head) = (Tail::default(), Tail::default(), Head::new(keep));
+        out.fill(Some(stdout), Some(&head)).now_or_never();
+        err.fill(Some(stderr), None).now_or_never();
+        let (stdout, cut) = head.take();
+        Ended { status: ExitStatus::from_raw(0), output: shown(&[&out, &err], secrets), stdout, cut }
+    }
+}
+
 impl fmt::Debug for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The arguments may hold a password, whatever the documentation says.

@@ -3,6 +3,7 @@
 
 mod caa;
 mod exchange;
+pub(crate) mod fuzzing;
 pub(crate) mod issue_value;
 pub(crate) mod memo;
 mod propagation;

@@ -2,8 +2,13 @@
 //!
 //! What a CA or a disk can hold, read as acmekit reads it. Nothing here may panic, whatever comes.
 
-use crate::stores::{decode_entry, encode_entry};
-use crate::{Bundle, ca, journal};
+use bytes::Bytes;
+
+use crate::budget::ledger;
+use crate::renewal::upkeep;
+use crate::solvers::shared;
+use crate::stores::{decode_entry, encode_entry, lease_record};
+use crate::{Bundle, Result, ca, child, dns, journal, rest};
 
 /// Reads arbitrary octets as the body of each answer a CA gives.
 #[doc(hidden)]
@@ -39,4 +44,27 @@ pub fn stored(octets: &[u8]) {
     journal::fuzzing::record(value);
     ca::account::fuzzing::stored(value);
     let _ = Bundle::from_stored(value);
+    upkeep::fuzzing::upkeep(value);
+    ledger::fuzzing::page(value, "", None);
+    shared::fuzzing::answer(value);
+    lease_record(value);
+}
+
+/// Reads arbitrary octets as what DNS servers answer: messages, CAA records, values that stand.
+#[doc(hidden)]
+pub fn dns_answers(octets: &[u8]) {
+    dns::fuzzing::answers(octets);
+}
+
+/// What is kept and shown of a program that has written this.
+#[doc(hidden)]
+pub fn program_output(stdout: &[u8], stderr: &[u8], keep: usize, secrets: &[&str]) -> child::Ended {
+    child::fuzzing::ended(stdout, stderr, keep, secrets)
+}
+
+/// Reads arbitrary octets as the answer of a vendor's API: a line with the status, one with the content type, the
+/// body. `None` where no server could say so.
+#[doc(hidden)]
+pub fn vendor_answer(client: &rest::Client, octets: &[u8]) -> Option<Result<Bytes>> {
+    rest::fuzzing::answer(client, octets)
 }

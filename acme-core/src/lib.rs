@@ -47,6 +47,9 @@
 //! `metrics` facade: expiry, results, latencies of CAs and DNS providers, budgets. `rustls` adds `tls`: servers in this
 //! program that get and renew their certificates by themselves; `axum` makes their listener one for `axum::serve`.
 
+// docs.rs shows which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
 compile_error!("acmekit-core needs one crypto provider: enable the feature `aws-lc-rs` or `ring`");
 

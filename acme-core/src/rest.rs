@@ -447,5 +447,44 @@ impl Client {
     }
 }
 
+/// For the fuzz targets only.
+pub(crate) mod fuzzing {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    /// Reads octets as an answer: a line with the status, one with the content type, and the body. What may be
+    /// shown of an error is checked here.
+    ///
+    /// # Panics
+    /// If an error shows a credential, or the part of one that no other text has.
+    pub(crate) fn answer(client: &Client, octets: &[u8]) -> Option<Result<Bytes>> {
+        let mut lines = octets.splitn(3, |octet| *octet == b'\n');
+        let status = StatusCode::from_bytes(lines.next()?).ok()?;
+        let form = HeaderValue::from_bytes(lines.next()?).ok()?;
+        let body = lines.next().unwrap_or_default();
+        let mut response = ::http::Response::new(reqwest::Body::from(body.to_vec()));
+        *response.status_mut() = status;
+        response.headers_mut().insert(CONTENT_TYPE, form);
+        let call = reply::Call::new(&Method::POST, &client.base);
+        let read = reply::read(client, "fuzz", &call, &client.base, response.into()).now_or_never()?;
+        if let Err(error) = &read {
+            check(client, octets, &format!("{} {error:?}", error.report()));
+        }
+        Some(read)
+    }
+
+    fn check(client: &Client, octets: &[u8], shown: &str) {
+        for secret in client.secrets.iter().map(Secret::expose) {
+            assert!(!shown.contains(secret.as_str()), "an error shows a credential");
+            // Nor where its end was cut off; unless the vendor says the part by itself, as it stands or in JSON's escapes.
+            let said = String::from_utf8_lossy(octets).replace(secret.as_str(), "");
+            let part = secret.get(..secret.len() / 2).unwrap_or_default();
+            let is_said = part.len() < 8 || said.contains(part) || said.contains("\\u");
+            assert!(is_said || !shown.contains(part), "an error shows a part of it");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! The built-in ways to answer a challenge.
 
 mod dns01;
-mod dns_persist01;
+pub(crate) mod dns_persist01;
 mod http01;
 pub(crate) mod shared;
 #[cfg(feature = "rustls")]

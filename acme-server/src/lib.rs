@@ -47,6 +47,9 @@
 //! Exactly one crypto provider is linked: `aws-lc-rs` (default) or, with `default-features = false`, `ring`.
 //! `test-ca` (default) is [`TestCa`]; `rsa` gives it an RSA intermediate.
 
+// docs.rs shows which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #[cfg(not(any(feature = "aws-lc-rs", feature = "ring")))]
 compile_error!("acmekit-server needs one crypto provider: enable the feature `aws-lc-rs` or `ring`");
 
@@ -54,6 +57,8 @@ mod certificate;
 mod clock;
 mod endpoint;
 pub mod faults;
+#[doc(hidden)]
+pub mod fuzzing;
 mod issuer;
 mod jwk;
 mod jws;

@@ -5,6 +5,7 @@ mod authorization;
 mod certificate;
 mod directory;
 mod finalize;
+pub(crate) mod fuzzing;
 mod order;
 mod reply;
 mod request;

@@ -6,6 +6,7 @@
 mod caa;
 mod config;
 mod dns;
+pub(crate) mod fuzzing;
 mod http01;
 mod issue_value;
 mod persist;

@@ -56,6 +56,8 @@ mod document;
 #[cfg(test)]
 #[cfg(feature = "plug-ins")]
 mod fields;
+#[doc(hidden)]
+pub mod fuzzing;
 mod plugins;
 mod problem;
 mod secret;

@@ -25,6 +25,9 @@
 //!
 //! A service that wants HTTPS starts at `tls::AutoTls`, anything else at [`Pipeline`]; the [map](acmekit_core#the-map) shows the rest.
 
+// docs.rs shows which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub use acmekit_core::*;
 
 /// DNS-01 by an acme-dns server.

@@ -138,4 +138,8 @@ macro_rules! replay {
     };
 }
 
-replay!(names csr bundle acme_json http_headers stored haproxy_answers rfc2136_key);
+replay!(
+    names csr bundle acme_json http_headers stored haproxy_answers rfc2136_key
+    config_toml config_csv dns_answers dns_questions program_output vendor_answers route53_values http_requests
+    server_jws server_payloads server_findings
+);

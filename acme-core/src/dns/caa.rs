@@ -305,6 +305,16 @@ impl CaaSet {
         text.push('"');
         text
     }
+
+    /// With the record that [`remedy`](Self::remedy) tells: for the fuzz targets only.
+    pub(super) fn with_remedy(&self, wildcard: bool, request: &CaaRequest) -> Self {
+        let text = self.remedy(wildcard, request);
+        let mut parts = text.split('"');
+        let tag = parts.next().and_then(|head| head.split(' ').nth(1)).unwrap_or_default().to_owned();
+        let value = parts.next().unwrap_or_default().as_bytes().to_vec();
+        let added = CaaRecord { flags: 0, tag, value };
+        Self::new(self.at.clone(), self.records.iter().cloned().chain([added]))
+    }
 }
 
 const ACCOUNT: &str = "accounturi";

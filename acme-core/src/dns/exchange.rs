@@ -97,7 +97,7 @@ async fn over_tcp(server: SocketAddr, message: &[u8]) -> io::Result<Vec<u8>> {
 
 /// A response with the same id and the same question (RFC 5452 section 9.1). Only errors and
 /// answers to updates may come without the question.
-fn answers(message: &[u8], answer: &[u8]) -> bool {
+pub(super) fn answers(message: &[u8], answer: &[u8]) -> bool {
     let (Some(asked), Some(head)) = (message.get(..12), answer.get(..12)) else { return false };
     let is_response = head.get(2).is_some_and(|flags| flags & 0x80 != 0);
     if !is_response || head.get(..2) != asked.get(..2) {

@@ -150,7 +150,7 @@ pub(super) fn read_caa(octets: &[u8], name: &DnsName) -> Option<Answer> {
     Some(Answer { code, authoritative, answers, authorities: Vec::new(), additionals: Vec::new() })
 }
 
-fn read(message: Message) -> Answer {
+pub(super) fn read(message: Message) -> Answer {
     let authoritative = message.metadata.authoritative;
     let code = message.metadata.response_code;
     let list = |records: Vec<Record>| records.into_iter().filter_map(data).collect();

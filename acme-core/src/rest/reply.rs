@@ -31,12 +31,14 @@ pub struct Refusal {
     pub kind: Option<ErrorKind>,
     /// What the person can do about it.
     pub hint: Option<String>,
+    /// After how many characters the words are cut.
+    longest: usize,
 }
 
 impl Refusal {
     /// These words, and nothing known of their meaning.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { code: None, message: message.into(), kind: None, hint: None }
+        Self { code: None, message: message.into(), kind: None, hint: None, longest: usize::MAX }
     }
 
     /// Adds the vendor's code.
@@ -50,6 +52,14 @@ impl Refusal {
     #[must_use]
     pub fn with_kind(mut self, kind: ErrorKind) -> Self {
         self.kind = Some(kind);
+        self
+    }
+
+    /// Cuts the words after so many characters. Whoever cut them before would leave the beginning of a credential that
+    /// stood there, which could then no longer be found.
+    #[must_use]
+    pub fn cut_after(mut self, characters: usize) -> Self {
+        self.longest = characters;
         self
     }
 
@@ -158,7 +168,7 @@ pub(super) async fn read(
         Form::Html | Form::Other(_) => false,
     };
     if !is_own {
-        return Err(not_json(op, call, status, &form, wait));
+        return Err(not_json(op, call, status, &form.without(&client.secrets), wait));
     }
     // What a refusal says is welcome, but a broken one does not change what the status means.
     let body = match whole(op, call, url, response).await {
@@ -212,6 +222,13 @@ impl Form {
             _ => Self::Other(essence),
         }
     }
+
+    /// Without a credential that the vendor repeats even here, in lower case as the type is.
+    fn without(self, secrets: &[Secret<String>]) -> Self {
+        let Self::Other(essence) = self else { return self };
+        let secrets = secrets.iter().map(|secret| Secret::new(secret.expose().to_ascii_lowercase()));
+        Self::Other(blotted(&essence, &secrets.collect::<Vec<_>>()))
+    }
 }
 
 impl fmt::Display for Form {
@@ -260,7 +277,8 @@ fn refused(
     };
     let error = match &said {
         Some(said) if !said.message.is_empty() => {
-            call.error(meant, op, format!("the vendor refuses: {}", blotted(&said.message, secrets)))
+            let words: String = blotted(&said.message, secrets).chars().take(said.longest).collect();
+            call.error(meant, op, format!("the vendor refuses: {words}"))
         }
         _ => call.error(meant, op, format!("the vendor answers {status}")),
     };

@@ -347,6 +347,24 @@ async fn basic_authentication_is_sent_as_rfc_7617_has_it_and_never_shown() {
 }
 
 #[tokio::test]
+async fn no_credential_is_left_where_words_are_cut_or_in_a_content_type() {
+    let client = |server: &Server| {
+        let client = server.client().with_bearer(&"S3cr3t-t0ken".into()).unwrap().with_text_answers();
+        client.with_refusals(|_, body| Some(Refusal::new(String::from_utf8_lossy(body)).cut_after(20)))
+    };
+    for (form, body) in [
+        ("content-type: text/plain\r\n", "0123456789S3cr3t-t0ken said"),
+        ("content-type: S3cr3t-t0ken/x\r\n", ""),
+    ] {
+        let server = Server::answering([answer("400 Bad Request", form, body)]).await;
+        let error = client(&server).request("test", Method::POST, &["a"]).done().await.unwrap_err();
+        let shown = format!("{} {error:?}", error.report()).to_ascii_lowercase();
+        assert!(!shown.contains("s3cr"), "{shown}");
+        assert!(shown.contains("0123456789… said") || shown.contains("`…/x`"), "{shown}");
+    }
+}
+
+#[tokio::test]
 async fn text_is_an_answer_only_where_it_is_taken_and_a_page_never_is() {
     let taking = |server: &Server| {
         let client = server.client().with_text_answers();

@@ -17,6 +17,14 @@ use crate::{
     Result, SystemClock,
 };
 
+/// For the fuzz targets only: octets as a value that stands in the DNS.
+pub(crate) fn fuzz(value: &[u8], challenge: &Challenge, now: std::time::SystemTime) {
+    if let Verdict::Fits(until) = judge(value, challenge, now) {
+        assert!(until.is_none_or(|until| until >= now), "a record fits that has passed");
+        assert!(String::from_utf8_lossy(value).contains("accounturi"), "a record fits that names no account");
+    }
+}
+
 /// Under which name a [`Presentation`] holds the [`Found`] record.
 const FOUND: &str = "standing";
 

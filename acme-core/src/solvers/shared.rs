@@ -97,6 +97,20 @@ fn read(text: &[u8]) -> Result<Challenge> {
     })
 }
 
+/// For the fuzz targets only.
+pub(crate) mod fuzzing {
+    /// Reads octets as an answer that another process has put into the store.
+    ///
+    /// # Panics
+    /// If an answer that can be read cannot be written and read again.
+    pub(crate) fn answer(octets: &[u8]) {
+        if let Ok(challenge) = super::read(octets) {
+            let again = serde_json::to_vec(&challenge).ok().and_then(|octets| super::read(&octets).ok());
+            assert!(again.as_ref() == Some(&challenge), "an answer does not survive being written");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -199,6 +199,25 @@ impl Inner {
     }
 }
 
+/// Requests whose signature is not looked at: for the fuzz targets only.
+impl ByAccount {
+    pub(super) fn unchecked(account: Account, url: String, payload: Vec<u8>) -> Self {
+        Self { account, url, payload }
+    }
+}
+
+impl ByKey {
+    pub(super) fn unchecked(key: Jwk, url: String, payload: Vec<u8>) -> Self {
+        Self { key, url, from: None, payload }
+    }
+}
+
+impl Signed {
+    pub(super) fn unchecked(key: Jwk, payload: Vec<u8>) -> Self {
+        Self { by: By::Key(key), url: "https://ca.test/acme/revoke-cert".to_owned(), from: None, payload }
+    }
+}
+
 fn object(payload: &[u8]) -> Result<Map<String, Value>, Problem> {
     serde_json::from_slice(payload).map_err(|_| Problem::malformed("the payload is not a JSON object"))
 }

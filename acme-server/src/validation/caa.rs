@@ -55,6 +55,17 @@ fn judge(records: &[CAA], validation: &Validation) -> Result<(), String> {
     Err(refusal)
 }
 
+/// The octets as the value of a property, beside one that keeps everybody out: for the fuzz targets only.
+pub(super) fn fuzz(octets: &[u8], validation: &Validation) {
+    let closed = CAA::new_issue(false, None, Vec::new());
+    let mut open = closed.clone();
+    open.value = octets.to_vec();
+    if judge(&[closed, open], validation).is_ok() {
+        let text = String::from_utf8_lossy(octets).to_ascii_lowercase();
+        assert!(text.contains("ca.example"), "{text:?} names this CA");
+    }
+}
+
 /// Whether one property is about this CA, and lets it issue.
 fn permits(property: &CAA, validation: &Validation) -> Result<bool, String> {
     let text = String::from_utf8_lossy(&property.value);

@@ -71,6 +71,12 @@ fn account_uris(validation: &Validation, domain: &DnsName, hash_prefix: Option<&
     vec![hashed(domain.as_str()), hashed("*")]
 }
 
+/// Whether one value proves control: for the fuzz targets only.
+pub(super) fn proves(text: &str, validation: &Validation, now: SystemTime) -> bool {
+    let accounts = [validation.account_url.clone()];
+    is_ours(&issuer(text), &validation.issuer_domains) && judge(text, validation, &accounts, now).is_ok()
+}
+
 fn judge(text: &str, validation: &Validation, accounts: &[String], now: SystemTime) -> Result<(), Refusal> {
     let value = IssueValue::parse(text).map_err(Refusal::Malformed)?;
     let parameter = |tag: &str| value.parameter(tag).map_err(Refusal::Malformed);

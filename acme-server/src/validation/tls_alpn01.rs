@@ -109,7 +109,7 @@ fn reverse_name(ip: IpAddr) -> String {
 }
 
 /// RFC 8737 section 3: self-signed, one name, and the critical extension with the digest.
-fn check_certificate(
+pub(super) fn check_certificate(
     der: &[u8],
     identifier: &Identifier,
     digest: &[u8; 32],

@@ -54,6 +54,8 @@
 
 mod account;
 mod config;
+#[doc(hidden)]
+pub mod fuzzing;
 
 use std::fmt;
 use std::sync::Arc;

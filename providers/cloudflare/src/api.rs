@@ -125,6 +125,11 @@ fn unquoted(content: &str) -> String {
     value
 }
 
+/// Whether a value is read as it is written: for the fuzz targets only.
+pub(crate) fn is_written(record: &TxtRecord) -> bool {
+    unquoted(&quoted(&record.value)) == record.value
+}
+
 #[derive(Debug, Deserialize)]
 struct Envelope {
     success: Option<bool>,

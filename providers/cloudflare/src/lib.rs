@@ -35,6 +35,8 @@
 
 mod api;
 mod config;
+#[doc(hidden)]
+pub mod fuzzing;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -59,6 +59,8 @@
 mod api;
 mod change;
 mod config;
+#[doc(hidden)]
+pub mod fuzzing;
 mod txt;
 
 use std::time::Duration;

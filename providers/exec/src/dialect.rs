@@ -28,7 +28,7 @@ impl Change<'_> {
 }
 
 /// How much of an auth hook's output its cleanup hook is given. Linux takes 128 KiB in one variable.
-const OUTPUT: usize = 32 * 1024;
+pub(crate) const OUTPUT: usize = 32 * 1024;
 
 /// What acme.sh is told of where it is.
 pub(crate) const ACME_SH_SETS: [&str; 5] =

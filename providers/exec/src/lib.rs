@@ -68,6 +68,8 @@ compile_error!("acmekit-exec needs one crypto provider: enable the feature `aws-
 
 mod config;
 mod dialect;
+#[doc(hidden)]
+pub mod fuzzing;
 mod home;
 
 use std::fmt;

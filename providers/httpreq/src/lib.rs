@@ -55,6 +55,8 @@
 //! [protocol]: https://go-acme.github.io/lego/dns/httpreq/
 
 mod config;
+#[doc(hidden)]
+pub mod fuzzing;
 
 use acmekit_core::rest::{Client, Pool, Refusal};
 use acmekit_core::{
@@ -151,10 +153,9 @@ fn refusal(status: StatusCode, body: &[u8]) -> Option<Refusal> {
         return None;
     }
     let text = String::from_utf8_lossy(body);
-    let words: String = text.trim().chars().take(MAX_WORDS).collect();
     // A line break would be one in the log.
-    let words = words.replace(char::is_control, " ");
-    (!words.is_empty()).then(|| Refusal::new(words))
+    let words = text.trim().replace(char::is_control, " ");
+    (!words.is_empty()).then(|| Refusal::new(words).cut_after(MAX_WORDS))
 }
 
 #[async_trait]

@@ -67,6 +67,8 @@
 
 mod answer;
 mod config;
+#[doc(hidden)]
+pub mod fuzzing;
 mod limit;
 mod listen;
 mod name;

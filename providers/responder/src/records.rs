@@ -38,6 +38,13 @@ impl Value {
         Self { name, value }
     }
 
+    /// For the fuzz targets only: into the tree, and out of it again.
+    pub(crate) fn put_into(&self, tree: &mut Tree) {
+        tree.add_text(&self.name, &self.value);
+        tree.remove_text(&self.name, &self.value);
+        tree.add_text(&self.name, &self.value);
+    }
+
     fn key(&self) -> Result<StoreKey> {
         let mut hash = Sha256::new();
         hash.update(self.name.as_str());

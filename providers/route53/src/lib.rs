@@ -69,6 +69,8 @@
 mod api;
 mod client;
 mod config;
+#[doc(hidden)]
+pub mod fuzzing;
 mod merge;
 mod pace;
 mod refusal;

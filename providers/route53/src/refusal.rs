@@ -191,11 +191,28 @@ fn innermost(error: &dyn StdError) -> String {
 fn words(said: &str, secrets: &[Secret<String>]) -> String {
     let line = said.trim().lines().next().unwrap_or_default();
     let line = line.split("The Canonical String").next().unwrap_or_default().trim();
-    let mut line: String = line.chars().take(MAX_WORDS).collect();
-    for secret in secrets {
-        line = line.replace(secret.expose().as_str(), "…");
+    let line =
+        secrets.iter().fold(line.to_owned(), |line, secret| line.replace(secret.expose().as_str(), "…"));
+    // Not sooner: the beginning of a secret would be left, and not found.
+    line.chars().take(MAX_WORDS).collect()
+}
+
+/// For the fuzz targets only: the words of a refusal show no credential, nor the part of one that no other text has.
+pub(crate) fn fuzz(said: &str) {
+    const SECRET: &str = "s3cr3t-t0ken-0f-f0rty-s1gns";
+    let secrets = [Secret::from(SECRET)];
+    for (code, status) in
+        [(Some("InvalidChangeBatch"), 400), (Some("SignatureDoesNotMatch"), 403), (None, 503)]
+    {
+        let shown = refused("fuzz", code, said, status, &secrets).report();
+        let part = &SECRET[..SECRET.len() / 2];
+        assert!(!shown.contains(SECRET), "a refusal shows a credential");
+        assert!(
+            said.replace(SECRET, "").contains(part) || !shown.contains(part),
+            "a refusal shows a part of it"
+        );
+        assert!(shown.chars().count() < 1500, "a refusal fills the log");
     }
-    line
 }
 
 #[cfg(test)]
@@ -248,5 +265,9 @@ mod tests {
         let secrets = [Secret::from("s3cr3t")];
         let shown = refused("op", Some("InvalidInput"), "key s3cr3t is none", 400, &secrets).report();
         assert!(shown.contains("key … is none"), "{shown}");
+        // Nor the beginning of it where the words are cut.
+        let said = format!("{}s3cr3t", "x".repeat(MAX_WORDS - 3));
+        let shown = refused("op", Some("InvalidInput"), &said, 400, &secrets).report();
+        assert!(shown.contains("x…") && !shown.contains("s3c"), "{shown}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::Ipv6Addr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -57,7 +58,7 @@ impl Http01Redirect {
             Some(host) => host.to_str().ok()?.parse::<Authority>().ok()?,
             None => request.uri().authority()?.clone(),
         };
-        if named.as_str().contains('@') || named.host().is_empty() {
+        if named.as_str().contains('@') || !is_host(named.host()) {
             return None;
         }
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
@@ -70,6 +71,14 @@ impl Http01Redirect {
             port => format!("https://{host}:{port}{path}"),
         };
         location.parse().ok()
+    }
+}
+
+/// A name or an address. An `Authority` has brackets anywhere.
+fn is_host(text: &str) -> bool {
+    match text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => !text.is_empty() && !text.contains(['[', ']']),
     }
 }
 
@@ -125,6 +134,14 @@ mod tests {
             [("", "/"), ("user@a.example", "/"), ("a b", "/"), ("a.example/x", "/"), ("a.example", "*")]
         {
             assert_eq!(sent(443, host, target), None, "{host} {target}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_sent_to_what_is_no_host() {
+        for host in ["x[21:db8::1]:80", "a[b", "[::1", "[a.example]", "[::1]x"] {
+            // What cannot even be a header is refused before.
+            assert_eq!(sent(443, host, "/"), None, "{host}");
         }
     }
 
