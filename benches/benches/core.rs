@@ -12,9 +12,11 @@ use acmekit_core::order::{
     AuthorizationSnapshot, AuthorizationStatus, ChallengeSnapshot, ChallengeStatus, OrderSnapshot,
     OrderStatus, next_step,
 };
+use acmekit_core::renewal::{Input, RenewalPolicy, Window};
 use acmekit_core::stores::{FileStore, MemoryStore};
 use acmekit_core::{
-    Bundle, ChallengeKind, Condition, DnsName, Identifier, Origin, PrivateKey, Problem, Secret, Store,
+    Bundle, ChallengeKind, Condition, DnsName, Expected, Identifier, Origin, PrivateKey, Problem, Secret,
+    Store,
 };
 use criterion::{Criterion, criterion_group, criterion_main};
 
@@ -82,6 +84,25 @@ fn decision(c: &mut Criterion) {
     group.finish();
 }
 
+/// When a certificate is due: by its life alone, and with what the CA suggests.
+fn due(c: &mut Criterion) {
+    let mut group = c.benchmark_group("decide");
+    let made = test_bundle(&["www.example.com"]).unwrap();
+    let policy = RenewalPolicy::default();
+    let plain = Input::of(made.id(), made.facts());
+    let mut suggested = plain.clone();
+    let start = plain.not_before + Duration::from_secs(60 * 24 * 3600);
+    let window = Window::new(start, start + Duration::from_secs(2 * 24 * 3600)).unwrap();
+    suggested.suggested = Some((window.clone(), window.pick(0.5, start)));
+    for (what, input) in [("by_life", &plain), ("as_suggested", &suggested)] {
+        group.bench_function(what, |b| b.iter(|| policy.decide(black_box(input))));
+    }
+    group.bench_function("input_of_a_certificate", |b| {
+        b.iter(|| Input::of(made.id(), black_box(made.facts())))
+    });
+    group.finish();
+}
+
 fn bundle(c: &mut Criterion) {
     let mut group = c.benchmark_group("bundle");
     for count in [1, 100] {
@@ -124,6 +145,18 @@ fn stores(c: &mut Criterion) {
         group.bench_function(format!("load_{what}"), |b| {
             b.iter(|| runtime.block_on(store.load(&key)).unwrap().unwrap());
         });
+        // As the journal writes: on top of what it wrote before, and only while its lease is good.
+        let name = "certificates/leased".parse().unwrap();
+        let lease = runtime.block_on(store.lease(&name, Duration::from_secs(3600))).unwrap().unwrap();
+        let journal = format!("journals/{what}").parse().unwrap();
+        let mut expected = Expected::Absent;
+        group.bench_function(format!("journal_step_{what}"), |b| {
+            b.iter(|| {
+                let condition = Condition::expecting(expected).under(&lease);
+                expected =
+                    Expected::Version(runtime.block_on(store.save(&journal, &value, &condition)).unwrap());
+            });
+        });
     }
     group.finish();
 }
@@ -131,6 +164,6 @@ fn stores(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
-    targets = names, decision, bundle, stores
+    targets = names, decision, due, bundle, stores
 }
 criterion_main!(benches);
