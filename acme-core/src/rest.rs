@@ -477,10 +477,11 @@ pub(crate) mod fuzzing {
     fn check(client: &Client, octets: &[u8], shown: &str) {
         for secret in client.secrets.iter().map(Secret::expose) {
             assert!(!shown.contains(secret.as_str()), "an error shows a credential");
-            // Nor where its end was cut off; unless the vendor says the part by itself, as it stands or in JSON's escapes.
-            let said = String::from_utf8_lossy(octets).replace(secret.as_str(), "");
+            // Nor where its end was cut off; unless the vendor says the part by itself, in whatever letters or in JSON's
+            // escapes.
+            let said = String::from_utf8_lossy(octets).replace(secret.as_str(), "").to_ascii_lowercase();
             let part = secret.get(..secret.len() / 2).unwrap_or_default();
-            let is_said = part.len() < 8 || said.contains(part) || said.contains("\\u");
+            let is_said = part.len() < 8 || said.contains(&part.to_ascii_lowercase()) || said.contains("\\u");
             assert!(is_said || !shown.contains(part), "an error shows a part of it");
         }
     }

@@ -58,11 +58,14 @@ impl Http01Redirect {
             Some(host) => host.to_str().ok()?.parse::<Authority>().ok()?,
             None => request.uri().authority()?.clone(),
         };
-        if named.as_str().contains('@') || !is_host(named.host()) {
+        // Behind an address in brackets an `Authority` has anything.
+        let behind = named.as_str().strip_prefix(named.host())?;
+        if !is_host(named.host()) || !(behind.is_empty() || behind.starts_with(':')) {
             return None;
         }
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-        if !path.starts_with('/') {
+        // Octets beyond ASCII are in no URI (RFC 3986), though `http` lets them pass.
+        if !path.starts_with('/') || !path.is_ascii() {
             return None;
         }
         let host = named.host();
@@ -130,9 +133,14 @@ mod tests {
         ] {
             assert_eq!(sent(port, host, target).as_deref(), Some(want));
         }
-        for (host, target) in
-            [("", "/"), ("user@a.example", "/"), ("a b", "/"), ("a.example/x", "/"), ("a.example", "*")]
-        {
+        for (host, target) in [
+            ("", "/"),
+            ("user@a.example", "/"),
+            ("a b", "/"),
+            ("a.example/x", "/"),
+            ("a.example", "*"),
+            ("a.example", "/stra\u{df}e"),
+        ] {
             assert_eq!(sent(443, host, target), None, "{host} {target}");
         }
     }
